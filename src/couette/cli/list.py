@@ -1,0 +1,92 @@
+"""couette list: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import tyro
+
+import couette.figures
+import couette.networks  # noqa: F401  (fills the registry)
+from couette.cli.options import parse_call
+from couette.data import open_data  # noqa: F401  (fills the registry)
+from couette.errors import UnknownName
+from couette.figures import FIGURES
+from couette.recipes import RECIPES
+from couette.registry import (
+    CODECS,
+    DATASETS,
+    GRIDS,
+    NETWORKS,
+    PARAMETERIZATIONS,
+    SCHEDULES,
+    TIMES,
+    TOLD,
+    WEIGHTINGS,
+    Registry,
+)
+from couette.samplers import SAMPLERS
+
+FAMILIES: Mapping[str, Registry[Any]] = {
+    "recipes": RECIPES,
+    "data": DATASETS,
+    "networks": NETWORKS,
+    "schedules": SCHEDULES,
+    "samplers": SAMPLERS,
+    "grids": GRIDS,
+    "parameterizations": PARAMETERIZATIONS,
+    "weightings": WEIGHTINGS,
+    "times": TIMES,
+    "told": TOLD,
+    "codecs": CODECS,
+    "figures": FIGURES,
+}
+
+
+def run(arguments: list[str]) -> int:
+    family, rest = None, arguments
+    if arguments and not arguments[0].startswith("-"):
+        family, rest = arguments[0], arguments[1:]
+    if family is not None and family not in FAMILIES:
+        raise UnknownName("family", family, FAMILIES)
+
+    def show(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> int:
+        """List what there is to choose from: couette list [FAMILY].
+
+        Args:
+            as_json: one JSON object on stdout.
+        """
+        return _show([family] if family else list(FAMILIES), as_json)
+
+    return parse_call(show, "list", rest)
+
+
+def _show(families: list[str], as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({each: _facts(FAMILIES[each]) for each in families}, indent=2))
+        return 0
+    for each in families:
+        registry = FAMILIES[each]
+        width = max(map(len, registry), default=0)
+        print(f"{each}:")
+        for name in registry:
+            settings = registry.settings(name).model_fields
+            tail = f"  [{', '.join(settings)}]" if settings else ""
+            print(f"  {name:<{width}}  {registry.summary(name)}{tail}")
+        print()
+    return 0
+
+
+def _facts(registry: Registry[Any]) -> dict[str, Any]:
+    return {
+        name: {
+            "summary": registry.summary(name),
+            "settings": {
+                setting: None if field.is_required() else field.default
+                for setting, field in registry.settings(name).model_fields.items()
+            },
+        }
+        for name in registry
+    }

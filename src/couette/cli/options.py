@@ -1,0 +1,208 @@
+"""From the command line to settings: every config field is a flag, listed nowhere twice.
+
+tyro reads the flags off functions' signatures and off the settings models. Where a setting is a
+part with settings of its own (`--network unet --network.width 64`), the part's name is looked up
+first and the part's own signature says which flags follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import tyro
+from pydantic import BaseModel, ConfigDict, create_model
+
+from couette.config import RunConfig, Spec
+from couette.errors import InputError
+from couette.registry import (
+    CODECS,
+    GRIDS,
+    NETWORKS,
+    PARAMETERIZATIONS,
+    SAMPLERS,
+    SCHEDULES,
+    TIMES,
+    TOLD,
+    WEIGHTINGS,
+    Registry,
+)
+
+T = TypeVar("T")
+
+PARTS: Mapping[str, Registry[Any]] = {
+    "codec": CODECS,
+    "network": NETWORKS,
+    "diffusion.schedule": SCHEDULES,
+    "diffusion.parameterization": PARAMETERIZATIONS,
+    "diffusion.told": TOLD,
+    "diffusion.weighting": WEIGHTINGS,
+    "diffusion.times": TIMES,
+    "sampling.sampler": SAMPLERS,
+    "sampling.grid": GRIDS,
+}
+"""The settings that name a part, and the family each is of."""
+
+ALIASES = {
+    "schedule": "diffusion.schedule",
+    "parameterization": "diffusion.parameterization",
+    "weighting": "diffusion.weighting",
+    "sampler": "sampling.sampler",
+    "resolution": "data.resolution",
+    "batch": "training.batch",
+    "lr": "training.lr",
+    "device": "runtime.device",
+    "download": "data.download",
+    # The names that users of diffusers' training scripts know.
+    "output-dir": "out",
+    "train-batch-size": "training.batch",
+    "learning-rate": "training.lr",
+    "gradient-accumulation-steps": "training.accumulate",
+    "checkpointing-steps": "training.save-every",
+    "max-train-steps": "steps",
+    "num-train-epochs": "epochs",
+    "train-data-dir": "data.source",
+}
+"""Shorter or well-known words for flags, by what they stand for."""
+
+_AUTO = "auto"
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+_DTYPES = {"bf16": "bfloat16", "no": "float32", "fp32": "float32"}
+
+
+def parse_call(function: Callable[..., T], verb: str, arguments: list[str]) -> T:
+    """Call a verb's function with flags read off its signature; tyro's errors exit with 2."""
+    return tyro.cli(function, prog=f"couette {verb}", args=arguments)
+
+
+def normal_flags(arguments: list[str], *, aliases: bool = True) -> list[str]:
+    """Flags as tyro wants them: `_` and `-` made one, `--flag=value` parted, aliases replaced."""
+    result: list[str] = []
+    for each in arguments:
+        if not each.startswith("--"):
+            result.append(each)
+            continue
+        name, equals, value = each[2:].partition("=")
+        name = name.replace("_", "-")
+        result.append("--" + (ALIASES.get(name, name) if aliases else name))
+        if equals:
+            result.append(value)
+    return _translated(result)
+
+
+def _translated(arguments: list[str]) -> list[str]:
+    """The two flags of diffusers' scripts whose values differ from ours."""
+    result = []
+    pending = iter(arguments)
+    for each in pending:
+        if each == "--mixed-precision":
+            value = next(pending, "")
+            if value not in _DTYPES:
+                raise InputError(f"--mixed_precision takes bf16 or no, not '{value}'.")
+            result += ["--runtime.dtype", _DTYPES[value]]
+        elif each == "--resume-from-checkpoint":
+            value = next(pending, "")
+            if value != "latest":
+                raise InputError(
+                    f"--resume_from_checkpoint takes latest, not '{value}'; a run goes on from "
+                    "its newest whole checkpoint."
+                )
+            result.append("--resume")
+        else:
+            result.append(each)
+    return result
+
+
+def take_flag(arguments: list[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of `--name VALUE` (the last one given), and the arguments without it.
+
+    Raises:
+        InputError: the flag has no value.
+    """
+    flag, value, rest = f"--{name}", None, []
+    pending = iter(arguments)
+    for each in pending:
+        if each != flag:
+            rest.append(each)
+            continue
+        value = next(pending, None)
+        if value is None or value.startswith("--"):
+            raise InputError(f"{flag} needs a value.")
+    return value, rest
+
+
+def parse_config(
+    base: RunConfig, verb: str, arguments: list[str], extra: Mapping[str, tuple[Any, Any]]
+) -> tuple[RunConfig, dict[str, Any]]:
+    """A RunConfig from flags, over the base's values.
+
+    Args:
+        base: where no flag says otherwise.
+        verb: for the help text.
+        arguments: flags, already through `normal_flags`.
+        extra: further flags as pydantic fields: name to (type, default).
+
+    Raises:
+        UnknownName, ConfigError: a part or setting that does not exist.
+        SystemExit: tyro's, after it has printed help or what was wrong with a flag.
+    """
+    parts: dict[str, Spec] = {}
+    for path in PARTS:
+        text, arguments = take_flag(arguments, path)
+        given = Spec.model_validate(text) if text is not None else None
+        parts[path] = given or _at(base, path)
+    groups = _opened(base, "", parts)
+    fields: dict[str, Any] = {name: (type(value), value) for name, value in groups.items()}
+    found = tyro.cli(
+        create_model("Settings", __config__=_STRICT, **{**extra, **fields}),
+        prog=f"couette {verb}",
+        args=arguments,
+    )
+    chosen = {name: _closed(getattr(found, name), name, parts) for name in groups}
+    unsized = {name: spec for name, spec in parts.items() if spec.name == _AUTO}
+    return base.replace(**chosen, **unsized), {name: getattr(found, name) for name in extra}
+
+
+def _opened(group: BaseModel, prefix: str, parts: Mapping[str, Spec]) -> dict[str, BaseModel]:
+    """The settings groups of a model, with each part's own settings in place of its Spec.
+
+    A part that is sized from the data has none yet and is left out.
+    """
+    return {
+        name: _with_parts(getattr(group, name), prefix + name, parts)
+        for name in type(group).model_fields
+        if isinstance(getattr(group, name), BaseModel)
+        and (prefix + name not in parts or parts[prefix + name].name != _AUTO)
+    }
+
+
+def _with_parts(value: BaseModel, path: str, parts: Mapping[str, Spec]) -> BaseModel:
+    if path in parts:
+        registry, spec = PARTS[path], parts[path]
+        return registry.settings(spec.name)(**registry.check(spec))
+    inner = _opened(value, path + ".", parts)
+    fields: dict[str, Any] = {
+        name: (type(inner[name]) if name in inner else info.annotation, info)
+        for name, info in type(value).model_fields.items()
+    }
+    made = create_model(type(value).__name__, __config__=_STRICT, **fields)
+    return made(**{name: inner.get(name, getattr(value, name)) for name in fields})
+
+
+def _closed(value: Any, path: str, parts: Mapping[str, Spec]) -> Any:
+    """The value that was found, parts as Specs again."""
+    if path in parts:
+        settings = {k: v for k, v in value.model_dump().items() if v is not None}
+        return Spec(name=parts[path].name, **settings)
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return {name: _closed(getattr(value, name), f"{path}.{name}", parts) for name in fields}
+    return value
+
+
+def _at(config: BaseModel, path: str) -> Spec:
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    assert isinstance(value, Spec)
+    return value

@@ -1,0 +1,137 @@
+"""Drawn pictures as files: a sheet, a file each, an array, an animation."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from couette import __version__, generate
+from couette.config import SamplingConfig
+from couette.contracts import Ask
+from couette.data import to_uint8
+from couette.errors import InputError
+from couette.model import Model
+from couette.render import dye, grid, reverse_frames, save, save_gif, spread
+from couette.storage import write_bytes
+
+_FRAMES = 40
+_SUFFIX = {"grid": ".png", "npz": ".npz", "gif": ".gif", "png": ""}
+
+
+def written(
+    model: Model,
+    asked: Sequence[Ask],
+    sampling: SamplingConfig,
+    source: Path,
+    out: Path | None,
+    format: str,
+    seed: int,
+    batch: int,
+    metadata: bool,
+) -> list[Path]:
+    """Draw what is asked and write it.
+
+    Raises:
+        InputError: a place or format that does not fit; before anything is drawn.
+        StorageError: the disk refuses.
+    """
+    path = out or _place(source, format, asked, seed)
+    _check_place(path, format, len(asked), model)
+    text = parameters(model, sampling, seed) if metadata else {}
+    if format == "gif":
+        return [_animation(model, asked, sampling, seed, path)]
+    drawn = torch.cat(
+        list(generate.pictures(model, asked, seed=seed, batch=batch, sampling=sampling))
+    )
+    if format == "npz":
+        return [_array(drawn, asked, model, path)]
+    if format == "png":
+        paths = [path / f"{i:05d}.png" for i in range(len(asked))]
+        for i, each in enumerate(paths):
+            own = {**text, "couette-index": str(i)} if metadata else {}
+            save(grid(drawn[i : i + 1], columns=1, scale=1, pad=0), each, text=own)
+        return paths
+    if model.is_points:
+        sheet = dye([drawn.reshape(-1, 2)], titles=[""])
+    else:
+        labels = [ask.label for ask in asked]
+        each = len(model.config.classes)
+        in_turn = each > 1 and labels == [i % each for i in range(len(asked))]
+        sheet = grid(drawn, columns=each if in_turn and each <= 16 else None)
+    save(sheet, path, text=text)
+    return [path]
+
+
+def parameters(model: Model, sampling: SamplingConfig, seed: int) -> dict[str, str]:
+    """The settings a picture was made with: the web UIs' line, and ours as JSON."""
+    config = model.config
+    digest = hashlib.sha256()
+    for name, value in sorted(model.network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    line = (
+        f"Steps: {sampling.steps}, Sampler: {sampling.sampler}, CFG scale: {sampling.guidance:g}, "
+        f"Seed: {seed}, Size: {config.width}x{config.height}, Model hash: {digest.hexdigest()[:10]}"
+    )
+    own = {
+        "version": __version__,
+        "seed": seed,
+        "sampling": sampling.model_dump(mode="json"),
+        "recipe": config.recipe,
+        "step": config.step,
+        "model": digest.hexdigest(),
+    }
+    return {"parameters": line, "couette": json.dumps(own)}
+
+
+def _place(source: Path, format: str, asked: Sequence[Ask], seed: int) -> Path:
+    """A telling name in the run's folder."""
+    labels = {ask.label for ask in asked}
+    only = labels.pop() if len(labels) == 1 else None
+    label = "" if only is None else f"-label{only}"
+    name = f"seed{seed}{label}-{len(asked)}"
+    return source / "pictures" / (name + _SUFFIX[format])
+
+
+def _check_place(path: Path, format: str, count: int, model: Model) -> None:
+    if format == "png":
+        if path.is_file() or path.suffix:
+            raise InputError(f"--format png writes a folder of {count} files; {path} is a file.")
+        if model.is_points:
+            raise InputError("Points make no pictures of their own; use --format grid or npz.")
+    elif path.is_dir() or path.suffix.lower() != _SUFFIX[format]:
+        raise InputError(
+            f"--format {format} writes one {_SUFFIX[format]} file; give --out such a name, "
+            f"not {path}."
+        )
+
+
+def _array(drawn: torch.Tensor, asked: Sequence[Ask], model: Model, path: Path) -> Path:
+    """`images` uint8 (N, H, W) or (N, H, W, 3), or `points` (N, 2); `labels` int64, -1 for none."""
+    labels = np.array([-1 if ask.label is None else ask.label for ask in asked], dtype=np.int64)
+    if model.is_points:
+        fields = {"points": drawn.reshape(-1, 2).numpy()}
+    else:
+        images = to_uint8(drawn).permute(0, 2, 3, 1).contiguous().numpy()
+        fields = {"images": images[..., 0] if images.shape[-1] == 1 else images}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, labels=labels, **fields)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def _animation(
+    model: Model, asked: Sequence[Ask], sampling: SamplingConfig, seed: int, path: Path
+) -> Path:
+    """The reverse process, at most `_FRAMES` of its steps."""
+    steps = list(generate.steps(model, asked, seed=seed, sampling=sampling))
+    shown = [steps[i] for i in spread(len(steps), _FRAMES)]
+    batches = [model.codec.decode(step.x).float().cpu() for step in shown]
+    save_gif(reverse_frames(batches), path)
+    return path

@@ -1,0 +1,89 @@
+"""couette sample: pictures from a trained model."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from couette import api
+from couette.cli.options import normal_flags, parse_call
+from couette.cli.pictures import written
+from couette.config import Spec
+from couette.errors import InputError
+
+Format = Literal["grid", "png", "npz", "gif"]
+
+
+def run(arguments: list[str]) -> int:
+    return parse_call(sample, "sample", normal_flags(arguments, aliases=False))
+
+
+def sample(
+    model: tyro.conf.Positional[Path],
+    /,
+    *,
+    count: int = 16,
+    label: str | None = None,
+    guidance: float | None = None,
+    sampler: str | None = None,
+    grid: str | None = None,
+    steps: int | None = None,
+    clip: bool | None = None,
+    seed: int = 0,
+    batch: int = 64,
+    out: Path | None = None,
+    format: Format = "grid",
+    weights: Literal["average", "raw"] = "average",
+    metadata: bool = True,
+    device: str = "auto",
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> int:
+    """Draw pictures from a trained model.
+
+    Args:
+        model: a run, a checkpoint or a saved model.
+        count: how many pictures.
+        label: a class by name or number, or "each" for every class in turn.
+        guidance: classifier-free guidance scale; 1 is off.
+        sampler: a sampler, with settings as in ddim:eta=0.5 (see `couette list samplers`).
+        grid: where the steps lie, as in karras:rho=5.
+        steps: how many steps.
+        clip: clamp each prediction to the pictures' range.
+        seed: picture i of a seed is the same at any batch size.
+        batch: how many are drawn at once.
+        out: a file (grid, npz, gif) or a folder (png); in the run's folder when not given.
+        format: one sheet, a file each, an array, or the reverse process in motion.
+        weights: the running average of the weights, or the raw ones.
+        metadata: write the settings into PNGs.
+        device: auto, cpu, cuda or mps.
+        as_json: one JSON object on stdout.
+    """
+    begun = time.monotonic()
+    held = api.load(model, average=weights == "average", device=device)
+    sampling = api.sampling_of(
+        held,
+        guidance=guidance,
+        sampler=None if sampler is None else Spec.model_validate(sampler),
+        grid=None if grid is None else Spec.model_validate(grid),
+        steps=steps,
+        clip=clip,
+    )
+    if batch < 1:
+        raise InputError(f"A batch holds at least one picture, not {batch}.")
+    asked = api.ask(held, count, label)
+    paths = written(held, asked, sampling, model, out, format, seed, batch, metadata)
+    _report(paths, count, seed, time.monotonic() - begun, as_json)
+    return 0
+
+
+def _report(paths: list[Path], count: int, seed: int, seconds: float, as_json: bool) -> None:
+    if as_json:
+        fields = {"paths": [str(p) for p in paths], "count": count, "seed": seed}
+        print(json.dumps({**fields, "seconds": round(seconds, 2)}))
+        return
+    where = paths[0] if len(paths) == 1 else paths[0].parent
+    print(f"{count} pictures, seed {seed}, in {seconds:.1f} s: {where}")

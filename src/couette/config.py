@@ -1,0 +1,286 @@
+"""Every setting of a run, as frozen models. Knows nothing of torch.
+
+A part that has a registry (network, schedule, sampler, …) is chosen by a `Spec`: a name and the
+settings of that part, checked against the part's own signature when it is built. Unknown keys are
+errors that name the near miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from couette.errors import ConfigError, nearest
+
+M = TypeVar("M", bound=BaseModel)
+
+FORMAT = 1
+"""The version of what is written to disk; files of a later one are refused."""
+
+
+class Frozen(BaseModel):
+    """A closed, immutable group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Spec(BaseModel):
+    """A part by name, with its settings: `unet`, `ddim:eta=0.5` or `{name: unet, width: 64}`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        fields = spec_fields(value) if isinstance(value, str) else value
+        return {k: tupled(v) for k, v in fields.items()} if isinstance(fields, dict) else fields
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    def __str__(self) -> str:
+        rest = ",".join(f"{key}={value}" for key, value in self.settings.items())
+        return f"{self.name}:{rest}" if rest else self.name
+
+    def with_settings(self, **settings: Any) -> Spec:
+        """The same part with some settings replaced."""
+        return Spec(name=self.name, **{**self.settings, **settings})
+
+
+def spec_fields(text: str) -> dict[str, Any]:
+    """The fields of a Spec written as `name` or `name:key=value,key=value`.
+
+    Raises:
+        ConfigError: a setting without "=".
+    """
+    name, _, rest = text.partition(":")
+    fields: dict[str, Any] = {"name": name.strip()}
+    for part in filter(None, (piece.strip() for piece in rest.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigError(
+                f"'{text}' can't be read at '{part}'; write settings as {name}:key=value,key=value."
+            )
+        fields[key.strip().replace("-", "_")] = value.strip()
+    return fields
+
+
+def tupled(value: Any) -> Any:
+    """Lists as tuples, all the way down: settings read from a file equal those written there."""
+    return tuple(map(tupled, value)) if isinstance(value, list | tuple) else value
+
+
+def spec(name: str, **settings: Any) -> Spec:
+    """Shorthand for `Spec(name=..., ...)`."""
+    return Spec(name=name, **settings)
+
+
+class DataConfig(Frozen):
+    """Which pictures, and how they are brought to one size."""
+
+    source: Annotated[str, Field(description="a name (see `couette list data`) or a folder")] = (
+        "digits"
+    )
+    resolution: Annotated[
+        int | tuple[int, int] | None,
+        Field(description="short side, or height and width, in pixels; guessed when not given"),
+    ] = None
+    color: Annotated[
+        Literal["auto", "gray", "rgb"], Field(description="channels; auto reads the pictures")
+    ] = "auto"
+    background: Annotated[
+        str, Field(description="what transparent pictures are laid on: a colour name or #rrggbb")
+    ] = "white"
+    flip: Annotated[bool, Field(description="mirror half of the pictures, seeded")] = False
+    crop: Annotated[
+        int, Field(ge=0, le=64, description="random shifts of up to this many pixels, seeded")
+    ] = 0
+    holdout: Annotated[
+        float, Field(ge=0, lt=1, description="share kept for evaluation where no test split is")
+    ] = 0.1
+    limit: Annotated[int | None, Field(ge=1, description="use only this many pictures")] = None
+    memory_gb: Annotated[
+        float, Field(gt=0, description="decoded pictures beyond this are memory-mapped")
+    ] = 4.0
+    download: Annotated[bool, Field(description="fetch a named data set where it is absent")] = (
+        False
+    )
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width asked for, or None."""
+        if self.resolution is None or isinstance(self.resolution, tuple):
+            return self.resolution
+        return self.resolution, self.resolution
+
+
+class DiffusionConfig(Frozen):
+    """The corruption, what the network predicts, and what is minimised."""
+
+    schedule: Spec = spec("edm")
+    noise: Literal["normal", "uniform"] = "normal"
+    parameterization: Spec = spec("edm")
+    told: Annotated[Spec, Field(description="what the network is told of the time")] = spec("log")
+    weighting: Spec = spec("uniform")
+    times: Annotated[Spec, Field(description="how training draws its times")] = spec("log-normal")
+    drop: Annotated[
+        float, Field(ge=0, le=1, description="share of labels hidden, for guidance; 1: no labels")
+    ] = 0.1
+
+
+class TrainingConfig(Frozen):
+    """How long, how fast, with what optimizer."""
+
+    steps: Annotated[int | None, Field(ge=1, description="optimizer steps")] = None
+    epochs: Annotated[float | None, Field(gt=0, description="passes over the data")] = None
+    minutes: Annotated[float | None, Field(gt=0, description="time; the decay fits it")] = None
+    batch: Annotated[int, Field(ge=1, description="pictures per optimizer step, all ranks")] = 128
+    accumulate: Annotated[int, Field(ge=1, description="parts a batch is computed in")] = 1
+    lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    warmup: Annotated[int, Field(ge=0, description="steps of linear warm-up")] = 100
+    decay: Annotated[
+        Literal["constant", "linear", "cosine", "exponential"],
+        Field(description="shape after the warm-up; exponential ends at a tenth"),
+    ] = "constant"
+    clip: Annotated[float | None, Field(gt=0, description="largest gradient norm")] = 1.0
+    average: Annotated[
+        float,
+        Field(ge=0, lt=0.3, description="width of the weights' average, share of the run; 0 = off"),
+    ] = 0.05
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    save_every: Annotated[
+        PositiveInt | Literal["epoch"] | None,
+        Field(description="steps between checkpoints, or 'epoch'; by time when not given"),
+    ] = None
+    sample_every: Annotated[
+        PositiveInt | Literal["epoch"] | None,
+        Field(description="steps between grids, or 'epoch'; by time when not given"),
+    ] = None
+    keep: Annotated[int, Field(ge=1, description="checkpoints kept")] = 2
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        given = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of steps, epochs and minutes, not {' and '.join(given)}")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate {self.accumulate} does not divide batch {self.batch}")
+        return self
+
+
+class SamplingConfig(Frozen):
+    """How pictures are drawn from the model unless asked otherwise."""
+
+    sampler: Spec = spec("heun")
+    grid: Annotated[Spec, Field(description="where the steps lie")] = spec("karras")
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 18
+    guidance: Annotated[float, Field(description="classifier-free guidance scale; 1 is off")] = 1.0
+    clip: Annotated[bool, Field(description="clamp each prediction to the pictures' range")] = False
+
+
+class RuntimeConfig(Frozen):
+    """Where and in what arithmetic the network runs."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: Annotated[int | None, Field(ge=1, description="processor threads")] = None
+    compile: bool = False
+
+
+class RunConfig(Frozen):
+    """A whole run."""
+
+    recipe: str = "default"
+    data: DataConfig = DataConfig()
+    codec: Spec = spec("symmetric")
+    diffusion: DiffusionConfig = DiffusionConfig()
+    network: Annotated[Spec, Field(description="auto: sized from the data")] = spec("auto")
+    training: TrainingConfig = TrainingConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def replace(self, **groups: Mapping[str, Any] | Spec | str) -> RunConfig:
+        """A copy with some fields of some groups replaced, checked like a new one.
+
+        Raises:
+            ConfigError: a field that does not exist or a value it can't take.
+        """
+        fields = self.model_dump()
+        for name, value in groups.items():
+            merged = isinstance(value, Mapping) and isinstance(fields.get(name), dict)
+            fields[name] = {**fields[name], **value} if merged else value  # type: ignore[dict-item]
+        return parse(RunConfig, fields, "the settings")
+
+
+class ModelConfig(Frozen):
+    """What a saved model is, as data: enough to build it again."""
+
+    format: int = FORMAT
+    recipe: str
+    channels: Annotated[int, Field(ge=1, le=4096)]
+    height: Annotated[int, Field(ge=1, le=16384)]
+    width: Annotated[int, Field(ge=1, le=16384)]
+    classes: tuple[str, ...] = ()
+    codec: Spec
+    diffusion: DiffusionConfig
+    network: Spec
+    sampling: SamplingConfig
+    data: str = ""
+    data_fingerprint: str = ""
+    step: int = 0
+
+
+def parse(model: type[M], fields: Any, where: str) -> M:
+    """Build a settings model from untrusted data.
+
+    Raises:
+        ConfigError: with every fault in one sentence each, near misses named.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise ConfigError(explain(error, model, where)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    """A validation error in words, with the nearest field for an unknown one."""
+    lines = []
+    for fault in error.errors(include_url=False, include_context=False):
+        path = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            fields = _fields_at(model, fault["loc"][:-1])
+            near = nearest(str(fault["loc"][-1]), fields)
+            hint = f"did you mean '{near}'?" if near else f"it has {', '.join(fields) or 'none'}."
+            lines.append(f"There is no setting '{path}' in {where}; {hint}")
+        elif fault["type"] == "missing":
+            lines.append(f"The setting '{path}' is missing in {where}.")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            given = "" if not path else f" {path} = {fault['input']!r}:"
+            lines.append(f"In {where},{given} {message[:1].lower()}{message[1:]}.")
+    return " ".join(lines)
+
+
+def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The field names of the group at `path`."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,202 @@
+"""The nouns of the system: what the parts hand to each other.
+
+Everything is a denoiser: it takes `(x_t, t, cond)` and predicts the clean `x0`. This module says
+what those words mean and holds no behaviour beyond that. Shapes: B batch, C channels, H height,
+W width. Pictures inside are float32 in [-1, 1], (B, C, H, W); 2-D points are (B, 2, 1, 1).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+
+class Level(NamedTuple):
+    """How much of the picture and of the noise is in `x_t = alpha·x0 + sigma·eps`.
+
+    0-d float64 on the CPU in samplers; (B, 1, 1, 1) float32 in training.
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """The noise level against time: t = 0 is clean, t = 1 is noise. Float64 throughout."""
+
+    def level(self, t: Tensor) -> Level:
+        """alpha and sigma at `t` (any shape), in float64."""
+        ...
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """The inverse: the t at which log(alpha²/sigma²) is `log_snr`; time(-inf) = 1."""
+        ...
+
+
+class Corruption(NamedTuple):
+    """A schedule, and the kind of noise it mixes in."""
+
+    schedule: Schedule
+    noise: Literal["normal", "uniform"] = "normal"
+
+
+Cond = Mapping[str, Tensor]
+"""What a network is told beside x and t, by name, each with B rows: "label" (B,) int64, where the
+number of classes itself means "none"; later "text", "text_mask", "image" and others."""
+
+
+class Sizes(NamedTuple):
+    """What the data decide about a network: the shape of a picture and how many classes."""
+
+    channels: int
+    height: int
+    width: int
+    classes: int = 0
+
+
+class Network(Protocol):
+    """A torch module from (x, told, cond) to a tensor of x's shape. It knows nothing of diffusion.
+
+    `told` is (B,) float32: whatever the denoiser's `Told` says of t. Keys of `cond` that are not
+    in `wants` are errors.
+    """
+
+    wants: frozenset[str]
+
+    def __call__(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor: ...
+
+
+class Scalings(NamedTuple):
+    """The affine map around a network: x0 = skip·x + out·net(inp·x, told, cond)."""
+
+    skip: Tensor
+    out: Tensor
+    inp: Tensor
+
+
+Parameterization = Callable[[Level], Scalings]
+"""What the network's output means: four coefficients as a function of the level."""
+
+Told = Callable[[Tensor, Level], Tensor]
+"""What the network is told of the time: (t, level) -> (B,)."""
+
+
+class Prediction(NamedTuple):
+    """A denoiser's answer.
+
+    x0: the predicted clean picture, (B, C, H, W).
+    base: the x0 whose eps drives the move, where it differs from `x0`; None means `x0`.
+    mix: learned variance as the fraction in [0, 1] between posterior and beta; None where fixed.
+    """
+
+    x0: Tensor
+    base: Tensor | None = None
+    mix: Tensor | None = None
+
+
+@runtime_checkable
+class Denoise(Protocol):
+    """The one currency. Samplers, guidance and editors know nothing else."""
+
+    @property
+    def corruption(self) -> Corruption: ...
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+        """Predict x0 from `x` (B, C, H, W) at the time `t` (0-d, or (B,) in training)."""
+        ...
+
+
+Noise = Callable[[Tensor, Tensor], Tensor]
+"""(t, u) -> noise of unit variance and x's shape for the stretch from t down to u."""
+
+
+class Step(NamedTuple):
+    """One step of a sampler, as it is yielded. `x` is at `t`, after the move; never mutated.
+
+    index: from 0. count: how many there will be, None where the sampler can't know.
+    x0: the prediction of the step's first evaluation.
+    """
+
+    index: int
+    count: int | None
+    t: Tensor
+    x: Tensor
+    x0: Tensor
+
+
+Sampler = Callable[..., Iterator[Step]]
+"""(denoise, x, times, cond, noise, **settings) -> Steps.
+
+`times` is (N + 1,) float64 on the CPU, falling, from the level that `x` is at."""
+
+
+class Ask(NamedTuple):
+    """What one picture is asked to show. Neither words nor label: anything."""
+
+    label: int | None = None
+    words: str | None = None
+
+
+class Conditioner(Protocol):
+    """Turns what is asked into what the network is told."""
+
+    def __call__(self, asked: Sequence[Ask]) -> dict[str, Tensor]:
+        """One row per Ask. The unconditional Ask gives the same keys as any other."""
+        ...
+
+
+class Codec(Protocol):
+    """From pictures in [-1, 1] to what the denoiser works on, and back. Differentiable."""
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        """(C, H, W) of the encoding of a picture of this shape."""
+        ...
+
+    def encode(self, pictures: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Pictures to latents; `keys` seed a stochastic encoder, None gives its mean."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+class Batch(NamedTuple):
+    """What the trainer hands to an objective.
+
+    data: float32 (B, C, H, W), on the device. cond: as `Cond`.
+    keys: (B, 2) int64 on the CPU, (sample index, epoch): with the seed they fix every draw.
+    """
+
+    data: Tensor
+    cond: Cond
+    keys: Tensor
+
+
+class Losses(NamedTuple):
+    """One loss per sample, (B,), and detached figures of the same length to log."""
+
+    loss: Tensor
+    logs: Mapping[str, Tensor]
+
+
+class Objective(nn.Module):
+    """What a trainer minimises. One trainer serves them all.
+
+    couples: True where the samples of a batch depend on each other and it must not be split.
+    """
+
+    couples: bool = False
+
+    @abstractmethod
+    def phases(self) -> Mapping[str, list[nn.Parameter]]:
+        """The parameters that each optimizer owns; one optimizer per phase."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, phase: str) -> Losses: ...
+
+    def updated(self, step: int) -> None:
+        """Called once after the optimizer has moved (a teacher's or a target's average)."""
+        return None

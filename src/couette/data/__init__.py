@@ -1,0 +1,23 @@
+"""Pictures and points to learn from: opened, described, split, and handed out as tensors.
+
+    splits = open_data(DataConfig(source="digits"))
+    splits.train.pictures(torch.arange(4))          # uint8 (4, 1, 16, 16)
+
+A new source is one function `(config, progress) -> Splits`, registered in `DATASETS`.
+"""
+
+from couette.data import digits, toy  # noqa: F401  (they register themselves)
+from couette.data.augment import augment
+from couette.data.dataset import Dataset, Progress, Splits, headline, to_float, to_uint8
+from couette.data.sources import open_data
+
+__all__ = [
+    "Dataset",
+    "Progress",
+    "Splits",
+    "augment",
+    "headline",
+    "open_data",
+    "to_float",
+    "to_uint8",
+]

@@ -1,0 +1,96 @@
+"""Every error Couette raises on purpose, and the exit code that the command line gives it.
+
+    CouetteError                 1   something went wrong that was not the input
+    ├── InputError               2   what was asked can't be done as asked; nothing was written
+    │   ├── UnknownName              a name that no registry or folder holds; the nearest is named
+    │   ├── ConfigError              a setting of the wrong kind, range or combination
+    │   ├── DataError                pictures that can't be read, or too few of them
+    │   ├── ShapeError               a size, channel count or batch that does not fit
+    │   └── CheckpointError          a saved model or run that is missing, damaged or foreign
+    ├── StorageError             2   the disk is full, read-only or gone
+    ├── Diverged                 4   a loss or gradient is no longer finite
+    └── Interrupted            130   SIGINT or SIGTERM, after the run was saved (143 for SIGTERM)
+
+A message says what was given, what is expected and what to do next, in a sentence or two.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CouetteError(Exception):
+    """Base of every error that Couette raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(CouetteError, ValueError):
+    """The request can't be carried out as given."""
+
+    exit_code = 2
+
+
+class UnknownName(InputError):
+    """A name that nothing answers to.
+
+    Args:
+        kind: what was looked for, in the singular ("sampler").
+        given: the name as given.
+        known: the names that exist.
+    """
+
+    def __init__(self, kind: str, given: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = nearest(given, names)
+        hint = f"did you mean '{near}'?" if near else f"choose one of: {', '.join(names)}."
+        super().__init__(f"There is no {kind} '{given}'; {hint}")
+
+
+class ConfigError(InputError):
+    """A setting of the wrong kind or range, or settings that contradict each other."""
+
+
+class DataError(InputError):
+    """Data that can't be read, or of which there is too little."""
+
+
+class ShapeError(InputError):
+    """A size that does not fit the part it was given to."""
+
+
+class CheckpointError(InputError):
+    """A saved model or run that is missing, damaged, or of another shape."""
+
+
+class StorageError(CouetteError):
+    """The disk is full, read-only or gone; what was saved before is untouched."""
+
+    exit_code = 2
+
+
+class Diverged(CouetteError):
+    """A loss or gradient stopped being finite, several times in a row."""
+
+    exit_code = 4
+
+
+class Interrupted(CouetteError):
+    """The run was asked to stop, and has saved its state.
+
+    Args:
+        signal: the number of the signal that asked.
+        message: what was saved, and how to go on.
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
+
+
+def nearest(given: str, known: Iterable[str]) -> str | None:
+    """The known name closest to the given one, or None where nothing is close."""
+    folded = {name.lower().replace("_", "-"): name for name in known}
+    close = difflib.get_close_matches(given.lower().replace("_", "-"), folded, n=1, cutoff=0.5)
+    return folded[close[0]] if close else None

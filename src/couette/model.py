@@ -1,0 +1,147 @@
+"""A trained model as its users hold it, and how it is saved and loaded.
+
+On disk a model is a folder with `model.json` (a `ModelConfig`) and its weights as safetensors. The
+network is built from the config by the closed registries, and names, shapes and dtypes of the
+weights must be equal to what was built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+import couette.networks  # noqa: F401  (fills the registry)
+from couette.codecs import Symmetric
+from couette.conditioners import Labels
+from couette.config import FORMAT, ModelConfig, parse
+from couette.contracts import Codec, Sizes
+from couette.denoiser import Denoiser, build_denoiser
+from couette.errors import CheckpointError, ShapeError
+from couette.registry import CODECS, NETWORKS
+from couette.runtime import Runtime
+from couette.storage import read_json, read_tensors
+
+CONFIG = "model.json"
+AVERAGE = "average.safetensors"
+WEIGHTS = "network.safetensors"
+
+
+@dataclass(frozen=True)
+class Model:
+    """From words and seeds to pictures: a denoiser, a codec, a conditioner, and what it is."""
+
+    denoiser: Denoiser
+    codec: Codec
+    conditioner: Labels
+    config: ModelConfig
+
+    @property
+    def network(self) -> nn.Module:
+        return cast(nn.Module, self.denoiser.network)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what the denoiser works on."""
+        config = self.config
+        return self.codec.shape(config.channels, config.height, config.width)
+
+    @property
+    def is_points(self) -> bool:
+        """Whether it makes 2-D points, (N, 2, 1, 1), instead of pictures."""
+        return self.config.height == self.config.width == 1
+
+
+def sizes_of(config: ModelConfig) -> Sizes:
+    """What the network is built for."""
+    codec = CODECS.build(config.codec)
+    channels, height, width = codec.shape(config.channels, config.height, config.width)
+    return Sizes(channels, height, width, len(config.classes))
+
+
+def build_network(config: ModelConfig) -> nn.Module:
+    """A fresh network as the config describes it, its weights drawn from torch's generator.
+
+    Raises:
+        UnknownName, ConfigError, ShapeError: as the config deserves.
+    """
+    return cast(nn.Module, NETWORKS.build(config.network, sizes_of(config)))
+
+
+def assemble(config: ModelConfig, network: nn.Module, runtime: Runtime | None = None) -> Model:
+    """A model around a network that is there already."""
+    denoiser = build_denoiser(config.diffusion, cast(Any, network), runtime)
+    codec: Codec = CODECS.build(config.codec)
+    wants_label = "label" in getattr(network, "wants", frozenset())
+    return Model(denoiser, codec, Labels(config.classes if wants_label else ()), config)
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Fill a network, if names, shapes and dtypes are exactly its own.
+
+    Raises:
+        ShapeError: with the first few differences.
+    """
+    own = network.state_dict()
+    faults = [f"'{name}' is missing" for name in own if name not in weights]
+    faults += [f"'{name}' is unknown" for name in weights if name not in own]
+    for name in own.keys() & weights.keys():
+        mine, theirs = own[name], weights[name]
+        if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
+            faults.append(
+                f"'{name}' is {tuple(theirs.shape)} {theirs.dtype}, not {tuple(mine.shape)} "
+                f"{mine.dtype}"
+            )
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise ShapeError(
+            f"The weights in {where} do not fit the network of their config: "
+            f"{'; '.join(sorted(faults)[:3])}{more}. Use the config they were trained with."
+        )
+    network.load_state_dict(dict(weights))
+
+
+def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
+    """Load a model from its folder.
+
+    Args:
+        folder: holds `model.json` and weights.
+        average: the running average of the weights, where there is one; else the raw weights.
+        runtime: where to put it; the CPU in float32 when not given.
+
+    Raises:
+        CheckpointError, ConfigError, ShapeError: something is missing, damaged or does not fit.
+    """
+    config = read_config(folder)
+    path = folder / (AVERAGE if average and (folder / AVERAGE).exists() else WEIGHTS)
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(config)
+    load_weights(network, read_tensors(path), str(path))
+    runtime = runtime or Runtime(threads=torch.get_num_threads())
+    return assemble(config, runtime.place(network).eval(), runtime)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The config of a saved model.
+
+    Raises:
+        CheckpointError: it is missing, or of a later version of Couette.
+        ConfigError: it is not a valid config.
+    """
+    fields = read_json(folder / CONFIG)
+    if isinstance(fields, dict) and isinstance(fields.get("format"), int):
+        if fields["format"] > FORMAT:
+            raise CheckpointError(
+                f"{folder} was written by a later version of Couette (format {fields['format']}, "
+                f"this one reads {FORMAT}); upgrade Couette."
+            )
+    return parse(ModelConfig, fields, str(folder / CONFIG))
+
+
+def pixel_range(codec: Codec) -> tuple[float, float]:
+    """The range of encoded pictures, for clamping predictions."""
+    return getattr(codec, "low", Symmetric.low), getattr(codec, "high", Symmetric.high)

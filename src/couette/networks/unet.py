@@ -1,0 +1,276 @@
+"""The default network: a UNet of residual blocks, made to be fast on processors and on GPUs.
+
+It knows nothing of diffusion: it maps (x, told, cond) to a tensor of x's shape.
+
+Shapes: B batch, C channels of a level, H height, W width, E width of the embedding. Feature maps
+are channels_last in memory, so the norm over C, the convolutions and attention's tokens (B, H·W, C)
+all read contiguous rows and nothing is ever transposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from couette.contracts import Cond, Sizes
+from couette.errors import ConfigError
+from couette.networks.common import label, refuse_unknown
+from couette.networks.embeddings import FourierFeatures, log_spaced
+from couette.registry import NETWORKS
+
+SMALLEST = 4
+"""A level whose short side would be shorter than this, in positions, is left out."""
+
+HEAD = 64
+"""Channels of an attention head, at most: few wide heads are far faster than many narrow ones."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The sizes that a UNet is built from.
+
+    patch: side of the square of pixels that becomes one position of the first level.
+    width: channels of the first level.
+    multiples: channels of each level, outermost first, as multiples of the width.
+    blocks: residual blocks of each level on the way down, and as many on the way up.
+    attention: levels of at most this many positions on the short side attend.
+    """
+
+    patch: int
+    width: int
+    multiples: tuple[int, ...]
+    blocks: int
+    attention: int
+
+
+PRESETS = {
+    "tiny": Preset(patch=2, width=64, multiples=(1, 2), blocks=1, attention=8),
+    "small": Preset(patch=2, width=64, multiples=(1, 2), blocks=2, attention=8),
+    "base": Preset(patch=2, width=96, multiples=(1, 2, 4), blocks=2, attention=8),
+    "large": Preset(patch=2, width=192, multiples=(1, 2, 3, 4), blocks=3, attention=16),
+}
+
+
+@NETWORKS.register("unet")
+class UNet(nn.Module):
+    """The default: residual blocks, attention at low resolution, told the time and the class.
+
+    Args:
+        sizes: channels, height and width of the pictures; classes, 0 for none. The levels are
+            planned for this height and width; pictures of any other size work too.
+        size: the preset, of which each setting below that is given replaces one.
+        patch, width, multiples, blocks, attention: see `Preset`.
+        dropout: share of features dropped inside each residual block.
+
+    Raises:
+        ConfigError: no levels.
+    """
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        *,
+        size: Literal["tiny", "small", "base", "large"] = "small",
+        patch: Annotated[int, Field(ge=1, le=16)] | None = None,
+        width: Annotated[int, Field(ge=8, le=4096)] | None = None,
+        multiples: tuple[Annotated[int, Field(ge=1, le=64)], ...] | None = None,
+        blocks: Annotated[int, Field(ge=1, le=32)] | None = None,
+        attention: Annotated[int, Field(ge=0, le=256)] | None = None,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    ) -> None:
+        super().__init__()
+        preset = PRESETS[size]
+        plan = Preset(
+            patch=patch or preset.patch,
+            width=width or preset.width,
+            multiples=preset.multiples if multiples is None else multiples,
+            blocks=blocks or preset.blocks,
+            attention=preset.attention if attention is None else attention,
+        )
+        side = -(-min(sizes.height, sizes.width) // plan.patch)
+        multiples = fitting(plan.multiples, side)
+
+        self.wants = frozenset({"label"} if sizes.classes else ())
+        self.patch = plan.patch
+        self.multiple = plan.patch << (len(multiples) - 1)
+        self.embedding = Embedding(4 * plan.width, sizes.classes)
+        pixels = sizes.channels * plan.patch**2
+        self.enter = nn.Conv2d(pixels, plan.width, 3, padding=1)
+        self.level = build_level(plan, multiples, side, dropout)
+        self.norm = ChannelNorm(plan.width)
+        self.leave = zeroed(nn.Conv2d(plan.width, pixels, 3, padding=1))
+
+    def forward(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor:
+        """(B, C, H, W), (B,) and, where there are classes, {"label": (B,) int64}: (B, C, H, W).
+
+        Raises:
+            ConfigError: a key of `cond` that is not in `wants`, or one of `wants` that is missing.
+        """
+        refuse_unknown(cond, self.wants)
+        height, width = x.shape[-2:]
+        emb = self.embedding(told, label(cond) if self.wants else None)
+        h = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+        h = self.enter(F.pixel_unshuffle(h, self.patch))
+        h = self.level(h, emb)
+        h = self.leave(F.silu(self.norm(h)))
+        return F.pixel_shuffle(h, self.patch)[..., :height, :width]
+
+
+class Embedding(nn.Module):
+    """The time and the class as one vector, (B, E). The class number `classes` means none."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.time = FourierFeatures(log_spaced(width // 4))
+        self.label = nn.Embedding(classes + 1, width) if classes else None
+        self.enter = nn.Linear(self.time.width, width)
+        self.leave = nn.Linear(width, width)
+
+    def forward(self, told: Tensor, label: Tensor | None) -> Tensor:
+        emb = self.enter(self.time(told))
+        if self.label is not None:
+            emb = emb + self.label(label)
+        # Every block starts with this SiLU, so it is done once here.
+        return F.silu(self.leave(F.silu(emb)))
+
+
+class Level(nn.Module):
+    """Blocks at one resolution, with everything at the lower ones in their middle."""
+
+    def __init__(self, parts: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+        for part in self.parts:
+            h = part(h, emb)
+        return h
+
+
+class Lower(nn.Module):
+    """h + up(level(down(h))): a level at half the resolution, seen from the one above.
+
+    The skip connection is an addition: no copy, and no wider convolutions after it. Resampling is
+    learned both ways: 2×2 positions become one of `inner` channels, and one becomes 2×2.
+    """
+
+    def __init__(self, outer: int, inner: int, level: nn.Module) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(outer, inner, 2, stride=2)
+        self.level = level
+        self.up = nn.Conv2d(inner, 4 * outer, 1)
+
+    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+        return h + unfold(self.up(self.level(self.down(h), emb)))
+
+
+class Block(nn.Module):
+    """A residual block told of `emb`, then attention where the level has it.
+
+    h + conv(silu(scale·norm(conv(silu(norm(h)))) + shift)), scale and shift linear in `emb`
+    (Dhariwal & Nichol 2021, "adaptive group normalization", with a norm over channels alone).
+    """
+
+    def __init__(self, channels: int, emb: int, attends: bool, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = ChannelNorm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = nn.Linear(emb, 2 * channels)
+        self.norm2 = ChannelNorm(channels)
+        self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
+        self.dropout = nn.Dropout(dropout)
+        self.attention = Attention(channels) if attends else None
+
+    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+        scale, shift = self.modulation(emb)[..., None, None].chunk(2, dim=1)
+        y = self.norm2(self.conv1(F.silu(self.norm1(h))))
+        y = F.silu(torch.addcmul(shift, y, scale + 1))
+        h = h + self.conv2(self.dropout(y))
+        return h if self.attention is None else self.attention(h)
+
+
+class Attention(nn.Module):
+    """h + attention among all positions of h."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        fewest = -(-channels // HEAD)
+        self.heads = next(n for n in range(fewest, channels + 1) if channels % n == 0)
+        self.norm = ChannelNorm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.leave = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        batch, channels, height, width = h.shape
+        tokens = self.qkv(self.norm(h)).permute(0, 2, 3, 1)  # (B, H, W, 3C)
+        tokens = tokens.reshape(batch, height * width, 3, self.heads, -1)
+        q, k, v = tokens.permute(2, 0, 3, 1, 4)  # each (B, heads, H·W, C/heads)
+        y = attend(q, k, v)
+        y = y.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        out: Tensor = h + self.leave(y)
+        return out
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each position, (B, C, H, W): one fused, contiguous pass."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = F.layer_norm(
+            h.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
+        )
+        return h.permute(0, 3, 1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q·kᵀ/√d)·v, all (B, heads, tokens, d).
+
+    On processors the fused kernel's backward pass takes several times as long in bfloat16 as
+    these two products, and no less in float32.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    return torch.softmax(q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1), dim=-1) @ v
+
+
+def fitting(multiples: tuple[int, ...], side: int) -> tuple[int, ...]:
+    """The levels that pictures of `side` positions have room for: the first one always.
+
+    Raises:
+        ConfigError: no levels at all.
+    """
+    if not multiples:
+        raise ConfigError("multiples = () asks for a network without levels; give at least one.")
+    room = sum(side >> level >= SMALLEST for level in range(len(multiples)))
+    return multiples[: max(room, 1)]
+
+
+def build_level(plan: Preset, multiples: tuple[int, ...], side: int, dropout: float) -> Level:
+    """The level of multiples[0], `side` positions on its short side, with all lower ones in it."""
+    channels = plan.width * multiples[0]
+    attends = side <= plan.attention
+    blocks = [Block(channels, 4 * plan.width, attends, dropout) for _ in range(2 * plan.blocks)]
+    if len(multiples) == 1:
+        return Level(blocks)
+    inner = build_level(plan, multiples[1:], -(-side // 2), dropout)
+    lower = Lower(channels, plan.width * multiples[1], inner)
+    return Level([*blocks[: plan.blocks], lower, *blocks[plan.blocks :]])
+
+
+def unfold(h: Tensor) -> Tensor:
+    """(B, 4C, H, W) to (B, C, 2H, 2W): pixel shuffle with the channels innermost in memory."""
+    batch, _, height, width = h.shape
+    h = h.permute(0, 2, 3, 1).reshape(batch, height, width, 2, 2, -1).transpose(2, 3)
+    return h.reshape(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with all its parameters 0: a residual branch that starts as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

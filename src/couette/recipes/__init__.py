@@ -1,0 +1,31 @@
+"""Whole runs as plain Python functions: data, corruption, network, objective, training.
+
+A recipe is one function that returns a `RunConfig`, decorated with `@RECIPES.register("name")`, in
+a file imported here.
+"""
+
+from couette.recipes.berkeley import berkeley_class, berkeley_time, denoiser
+from couette.recipes.course import course_basic, course_unet, ddpm
+from couette.recipes.default import default, digits, points
+from couette.recipes.fitting import fit
+from couette.recipes.session import Drawn, Event, Note, Saved, Session
+from couette.registry import RECIPES
+
+__all__ = [
+    "RECIPES",
+    "Drawn",
+    "Event",
+    "Note",
+    "Saved",
+    "Session",
+    "berkeley_class",
+    "berkeley_time",
+    "course_basic",
+    "course_unet",
+    "ddpm",
+    "default",
+    "denoiser",
+    "digits",
+    "fit",
+    "points",
+]

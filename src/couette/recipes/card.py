@@ -1,0 +1,41 @@
+"""The model card that stands in every run's folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from couette.recipes.session import Session
+
+
+def card(session: Session, step: int) -> str:
+    """What the model is, what it was trained on and how to use it, as Markdown."""
+    config, model = session.config, session.model_config
+    diffusion, training = config.diffusion, config.training
+    data = "\n".join(f"- {line}" for line in session.data.train.describe().splitlines())
+    length = session.trainer.plan
+    labels = ", ".join(model.classes[:20]) + (", …" if len(model.classes) > 20 else "")
+    return f"""# {session.folder.path.name}
+
+A diffusion model trained with Couette's recipe `{config.recipe}`, at step {step:,}
+({length.epoch(step):.1f} epochs, {length.seconds / 60:.1f} minutes).
+
+## Data
+{data}
+- fingerprint `{session.data.train.fingerprint[:16]}`
+
+## Model
+- network `{config.network}`
+- schedule `{diffusion.schedule}`, {diffusion.noise} noise, predicts `{diffusion.parameterization}`
+- weighting `{diffusion.weighting}`, times `{diffusion.times}`
+- labels: {labels or "none"}
+- batch {training.batch}, learning rate {training.lr:g} ({training.decay}), seed {training.seed}
+- {session.runtime.describe()}
+
+## Use
+```
+couette sample {session.folder.path} --count 16
+couette eval {session.folder.path}
+```
+Samples may repeat training pictures; `couette eval` shows each beside its nearest one.
+"""

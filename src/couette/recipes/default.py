@@ -1,0 +1,63 @@
+"""The recipes we recommend: sized from the data, fast on a laptop."""
+
+from __future__ import annotations
+
+from couette.config import (
+    DataConfig,
+    DiffusionConfig,
+    RunConfig,
+    SamplingConfig,
+    TrainingConfig,
+    spec,
+)
+from couette.registry import RECIPES
+
+
+@RECIPES.register("default")
+def default() -> RunConfig:
+    """What we think best for a new folder: EDM preconditioning, a UNet sized from the data."""
+    return RunConfig(
+        recipe="default",
+        diffusion=DiffusionConfig(
+            schedule=spec("edm"),
+            parameterization=spec("edm", sigma_data=0.5),
+            told=spec("log"),
+            times=spec("log-normal", mean=-0.8, std=1.4),
+            drop=0.1,
+        ),
+        training=TrainingConfig(minutes=5, batch=128, lr=2e-3, warmup=100, decay="linear"),
+        sampling=SamplingConfig(sampler=spec("heun"), grid=spec("karras"), steps=18),
+    )
+
+
+@RECIPES.register("digits")
+def digits() -> RunConfig:
+    """The demo: scikit-learn's 1,797 handwritten digits at 16 px, in one minute."""
+    base = default()
+    return base.model_copy(
+        update={
+            "recipe": "digits",
+            "data": DataConfig(source="digits"),
+            "training": base.training.model_copy(update={"minutes": 1.0, "batch": 64}),
+        }
+    )
+
+
+@RECIPES.register("points")
+def points() -> RunConfig:
+    """Points in the plane: dye that is stirred until it vanishes, and stirred back."""
+    base = default()
+    return base.model_copy(
+        update={
+            "recipe": "points",
+            "data": DataConfig(source="moons"),
+            "diffusion": base.diffusion.model_copy(
+                update={
+                    "parameterization": spec("edm", sigma_data=1.0),
+                    "times": spec("log-normal", mean=-1.2, std=1.6),
+                }
+            ),
+            "network": spec("points"),
+            "training": base.training.model_copy(update={"minutes": 1.0, "batch": 512}),
+        }
+    )

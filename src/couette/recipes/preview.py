@@ -1,0 +1,107 @@
+"""What a run draws as it goes: the same asks on the same noise, every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from couette.config import ModelConfig, SamplingConfig, spec
+from couette.contracts import Ask, Level
+from couette.data import Dataset, to_float
+from couette.generate import finished, steps
+from couette.model import Model
+from couette.render import beside, dye, grid, strip
+from couette.schedules import mixed
+from couette.tensors import Stream, expand, normal
+
+PREVIEW_STEPS = 20
+"""A look on the way needs no more steps than this."""
+
+Stop = Callable[[], bool]
+
+
+def preview(models: dict[str, Model], data: Dataset, seed: int, stop: Stop) -> Image | None:
+    """Samples of each model side by side; for a one-step denoiser, what it makes of noise.
+
+    Args:
+        models: by the name above their sheet ("weights", "average").
+        data: held-out or training pictures, for denoisers and for points.
+        seed: of the noise.
+        stop: asked between sampling steps; True gives up.
+
+    Returns:
+        The sheet, or None where `stop` said so.
+    """
+    model = next(iter(models.values()))
+    times = model.config.diffusion.times
+    if times.name == "fixed":
+        return denoised(models, data, float(times.settings.get("sigma", 0.5)), seed)
+    count = 1000 if model.is_points else _count(len(model.config.classes))
+    drawn: dict[str, Tensor] = {}
+    for name, each in models.items():
+        pictures = _sample(each, asks(len(each.conditioner.classes), count), seed, stop)
+        if pictures is None:
+            return None
+        drawn[name] = pictures
+    if model.is_points:
+        clouds = [data.values.reshape(-1, 2), *(each.reshape(-1, 2) for each in drawn.values())]
+        return dye(clouds, titles=["data", *drawn])
+    columns = min(10, len(model.config.classes)) or None
+    return beside({name: grid(each, columns=columns) for name, each in drawn.items()})
+
+
+def denoised(models: dict[str, Model], data: Dataset, sigma: float, seed: int) -> Image:
+    """Eight pictures: clean, with noise sigma, and each model's one-step prediction."""
+    model = next(iter(models.values()))
+    index = torch.arange(min(8, len(data)))
+    clean = model.codec.encode(to_float(data.pictures(index)))
+    schedule = model.denoiser.corruption.schedule
+    t = schedule.time(torch.tensor(sigma, dtype=torch.float64).log() * -2)
+    eps = normal(seed, torch.stack((index, index), 1), Stream.SAMPLING, clean.shape[1:])
+    level = schedule.level(t)
+    noised = mixed(clean, Level(expand(level.alpha, clean), expand(level.sigma, clean)), eps)
+    rows = {"clean": clean, f"σ = {sigma:g}": noised}
+    nothing = [Ask()] * len(index)
+    for name, each in models.items():
+        with torch.no_grad():
+            device = each.denoiser.runtime.device
+            cond = {key: value.to(device) for key, value in each.conditioner(nothing).items()}
+            rows[name] = each.denoiser(noised.to(device), t, cond).x0.cpu()
+    return strip({name: model.codec.decode(row) for name, row in rows.items()})
+
+
+def asks(classes: int, count: int) -> list[Ask]:
+    """Every class in turn; nothing in particular for a model without classes."""
+    return [Ask(label=i % classes if classes else None) for i in range(count)]
+
+
+def preview_sampling(config: ModelConfig) -> SamplingConfig:
+    """The model's own sampling, at most `PREVIEW_STEPS` steps long: a look, not a judgement."""
+    sampling = config.sampling
+    if sampling.steps <= PREVIEW_STEPS:
+        return sampling
+    sampler = spec("ddim") if sampling.sampler.name == "ddpm" else sampling.sampler
+    return sampling.model_copy(update={"steps": PREVIEW_STEPS, "sampler": sampler})
+
+
+def _count(classes: int) -> int:
+    """A few rows with a column for each class, or a square."""
+    columns = min(classes, 10)
+    return columns * max(2, 40 // columns) if columns else 36
+
+
+def _sample(model: Model, asked: list[Ask], seed: int, stop: Stop) -> Tensor | None:
+    network = model.network
+    was_training = network.training
+    network.eval()
+    try:
+        for step in steps(model, asked, seed=seed, sampling=preview_sampling(model.config)):
+            if stop():
+                return None
+            last = step.x
+        return finished(model, last)
+    finally:
+        network.train(was_training)

@@ -1,0 +1,408 @@
+"""A training run from settings to a folder: what `couette train` does, without the words.
+
+A session is prepared whole before anything is written: data opened, network built, settings
+checked. Its events are then pulled by whoever shows them.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from couette import storage
+from couette.config import ModelConfig, RunConfig, RuntimeConfig
+from couette.contracts import Batch, Codec
+from couette.data import Dataset, Splits, open_data
+from couette.denoiser import build_denoiser
+from couette.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    InputError,
+    Interrupted,
+    StorageError,
+)
+from couette.model import AVERAGE, CONFIG, WEIGHTS, Model, assemble, build_network, load_weights
+from couette.recipes.card import card
+from couette.recipes.fitting import fit
+from couette.recipes.journal import Journal
+from couette.recipes.preview import preview
+from couette.registry import CODECS, GRIDS, SAMPLERS
+from couette.render import save
+from couette.runs import STATE, RunFolder
+from couette.runtime import Runtime, choose
+from couette.training import DiffusionObjective, PowerAverage, Progress, Stream, Trainer
+from couette.training.plan import Plan
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to tell the user."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A grid was drawn."""
+
+    path: Path
+    step: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint was written."""
+
+    path: Path
+    step: int
+
+
+Event = Progress | Note | Drawn | Saved
+
+
+class Session:
+    """One run, prepared and ready to go on.
+
+    Args:
+        config: every setting; `auto` parts are resolved from the data.
+        out: the run's folder.
+        resume: go on from the newest checkpoint in `out`.
+
+    Raises:
+        CouetteError: whatever can't be as asked; nothing has been written then.
+    """
+
+    def __init__(self, config: RunConfig, out: Path, *, resume: bool = False) -> None:
+        self.folder = RunFolder(out)
+        if self.folder.exists() and not resume:
+            raise InputError(
+                f"{out} already holds a run; go on with --resume, or give another --out."
+            )
+        checkpoint = self._checkpoint() if resume else None
+        self.data: Splits = open_data(config.data)
+        _enough(self.data.train)
+        self.config = fit(config, self.data.train)
+        self.model_config = model_config(self.config, self.data.train)
+        if resume:
+            self._same_data()
+        self.runtime = self._runtime(checkpoint)
+        self.runtime.apply()
+        self.trainer = self._trainer()
+        self.models = {"weights": self._model(self._network)}
+        if self.trainer.average is not None:
+            self.models["average"] = self._model(self.trainer.average.network)
+        self.journal = Journal(self.folder, self.data.train, self.config.training.batch)
+        if checkpoint is not None:
+            self._take_up(checkpoint)
+        self._stopped: int | None = None
+        self._saved = self.trainer.step if checkpoint else -1
+
+    def notes(self) -> list[str]:
+        """What was found and decided, in a few lines."""
+        parameters = sum(p.numel() for p in self._network.parameters())
+        training = self.config.training
+        lines = [*self.data.train.describe().splitlines()]
+        lines.append(f"network {self.config.network}, {parameters:,} parameters")
+        lines.append(self.runtime.describe())
+        lines.append(f"seed {training.seed}, batch {training.batch}, lr {training.lr:g}")
+        if self.trainer.step:
+            lines.append(f"going on from step {self.trainer.step:,}")
+        return lines
+
+    def run(self) -> Iterator[Event]:
+        """Train, log, draw and save, to the end of the plan.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the state was saved first.
+            Diverged: gradients stopped being finite.
+            StorageError: the last checkpoint could not be written.
+        """
+        if not self.folder.exists():
+            self.folder.begin(self.config, self._facts())
+        else:
+            self.folder.write_config(self.config)
+        self.folder.sweep()
+        with self._signals():
+            yield from self._loop()
+        self.folder.rewind(self.trainer.step)
+
+    def _loop(self) -> Iterator[Event]:
+        training = self.config.training
+        per_epoch = max(1, round(len(self.data.train) / training.batch))
+        draw = _Cadence(training.sample_every, per_epoch, first=8.0, growth=1.7)
+        keep = _Cadence(training.save_every, per_epoch, first=30.0, growth=1.3)
+        for progress in self.trainer.run():
+            self.journal.take(progress)
+            yield progress
+            if self._stopped is not None:
+                self._leave(self._stopped)
+            if keep.due(progress.step):
+                yield self._try_save()
+                keep.done()
+            if draw.due(progress.step):
+                drawn = self._draw()
+                if drawn is not None:
+                    yield drawn
+                draw.done()
+        self.journal.flush()
+        if self._saved != self.trainer.step:
+            yield self.save()
+        drawn = self._draw()
+        if drawn is not None:
+            yield drawn
+        if self._stopped is not None:
+            self._leave(self._stopped)
+
+    def save(self) -> Saved:
+        """Write a checkpoint and the model card.
+
+        Raises:
+            StorageError: the disk refuses; the checkpoint before is intact.
+        """
+        step = self.trainer.step
+        config = self.model_config.model_copy(update={"step": step})
+        state = {
+            "trainer": self.trainer.state(),
+            "journal": self.journal.state(),
+            "runtime": self.runtime.state(),
+            "seed": self.config.training.seed,
+        }
+        files = {
+            f"{name}.safetensors": storage.tensor_bytes(tensors)
+            for name, tensors in self.trainer.tensors().items()
+        }
+        files[CONFIG] = storage.json_bytes(config.model_dump(mode="json"))
+        files[STATE] = storage.json_bytes(state)
+        path = self.folder.save(step, files, self.config.training.keep)
+        storage.write_bytes(self.folder.card, card(self, step).encode())
+        self._saved = step
+        return Saved(path, step)
+
+    def _try_save(self) -> Event:
+        """Save; where the disk refuses, say so and train on."""
+        try:
+            return self.save()
+        except StorageError as error:
+            return Note(f"{error} Training goes on; the next checkpoint will try again.")
+
+    def _draw(self) -> Drawn | None:
+        step = self.trainer.step
+        data = self.data.test or self.data.train
+        image = preview(
+            self.models, data, self.config.training.seed, lambda: self._stopped is not None
+        )
+        if image is None:
+            return None
+        path = self.folder.samples / f"step_{step:08d}.png"
+        save(image, path, text={"couette": f"{self.config.recipe}, step {step}"})
+        return Drawn(path, step)
+
+    def _leave(self, number: int) -> None:
+        """Save and stop, because a signal asked.
+
+        Raises:
+            Interrupted: always.
+        """
+        self.journal.flush()
+        if self._saved != self.trainer.step:
+            self.save()
+        raise Interrupted(
+            number,
+            f"Stopped and saved at step {self.trainer.step:,}. Go on with: "
+            f"couette train --out {self.folder.path} --resume",
+        )
+
+    def _signals(self) -> _Signals:
+        def stop(number: int) -> None:
+            self._stopped = number
+
+        return _Signals(stop)
+
+    def _runtime(self, checkpoint: Path | None) -> Runtime:
+        """As it was, for a resumed run on a like machine; else decided anew."""
+        asked = self.config.runtime
+        if checkpoint is not None:
+            state = storage.read_json(checkpoint / STATE)
+            try:
+                before = Runtime(**state["runtime"])
+                choose(RuntimeConfig(device=cast(Any, before.device), dtype=before.dtype))
+                return before
+            except (KeyError, TypeError) as error:
+                raise CheckpointError(f"{checkpoint / STATE} is damaged ({error}).") from None
+            except ConfigError:
+                pass
+        return choose(asked, self._probe)
+
+    def _probe(self) -> tuple[nn.Module, Callable[[], torch.Tensor]]:
+        """A throw-away network and its loss on one small batch, for the runtime to time."""
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(self.model_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        denoiser = build_denoiser(self.config.diffusion, cast(Any, network))
+        classes = len(self.model_config.classes)
+        objective = DiffusionObjective(denoiser, self.config.diffusion, classes, 0).train()
+        size = min(32, self.config.training.batch)
+        batch = self._stream("cpu", batch=size)(0)
+        return network, lambda: objective(batch, "network").loss.mean()
+
+    def _trainer(self) -> Trainer:
+        training = self.config.training
+        torch.manual_seed(training.seed)
+        network = build_network(self.model_config)
+        self._network = self.runtime.place(network)
+        if self.runtime.compile:
+            self._network.compile()
+        denoiser = build_denoiser(self.config.diffusion, cast(Any, self._network), self.runtime)
+        classes = len(self.model_config.classes)
+        objective = DiffusionObjective(denoiser, self.config.diffusion, classes, training.seed)
+        average = PowerAverage(self._network, training.average) if training.average else None
+        plan = Plan(training, len(self.data.train))
+        stream = self._stream(self.runtime.device, batch=training.batch)
+        return Trainer(objective, stream, training, plan, average)
+
+    def _stream(self, device: str, batch: int) -> Callable[[int], Batch]:
+        codec: Codec = CODECS.build(self.config.codec)
+        return Stream(
+            self.data.train,
+            codec,
+            self.config.data,
+            batch=batch,
+            seed=self.config.training.seed,
+            device=device,
+            labelled=bool(self.model_config.classes),
+        )
+
+    def _model(self, network: nn.Module) -> Model:
+        return assemble(self.model_config, network, self.runtime)
+
+    def _checkpoint(self) -> Path | None:
+        self.folder.config()  # raises where there is no run
+        self.folder.sweep()
+        return self.folder.newest()
+
+    def _same_data(self) -> None:
+        before = self.folder.facts().get("fingerprint")
+        if before != self.data.train.fingerprint:
+            raise DataError(
+                f"The data in {self.config.data.source} are not those that {self.folder.path} was "
+                "trained on; resume with the same data, or begin anew with another --out."
+            )
+
+    def _take_up(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint, to the bit."""
+        tensors = {
+            path.stem: storage.read_tensors(path) for path in checkpoint.glob("*.safetensors")
+        }
+        for stem, module in (
+            (Path(WEIGHTS).stem, self._network),
+            (Path(AVERAGE).stem, self.trainer.average and self.trainer.average.network),
+        ):
+            if module and stem not in tensors:
+                raise CheckpointError(f"{checkpoint} holds no '{stem}'; it is not of this run.")
+            if module:
+                load_weights(module, tensors[stem], str(checkpoint / stem))
+        state = storage.read_json(checkpoint / STATE)
+        before, now = self.folder.config().training, self.config.training
+        same = all(
+            getattr(before, name) == getattr(now, name) for name in ("steps", "epochs", "minutes")
+        )
+        try:
+            self.trainer.load(tensors, state["trainer"], keep_total=same)
+            self.journal.load(state["journal"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{checkpoint / STATE} is damaged ({error}).") from None
+        self.folder.rewind(self.trainer.step)
+
+    def _facts(self) -> dict[str, Any]:
+        data = self.data.train
+        return {
+            "data": list(data.notes),
+            "fingerprint": data.fingerprint,
+            "pictures": len(data),
+            "classes": list(data.classes),
+            "shape": [data.channels, data.height, data.width],
+            "network": str(self.config.network),
+            "parameters": sum(p.numel() for p in self._network.parameters()),
+            "runtime": self.runtime.state(),
+            "begun": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+
+
+class _Cadence:
+    """When to do something again: every so many steps, or after growing stretches of time."""
+
+    def __init__(self, every: int | str | None, per_epoch: int, first: float, growth: float):
+        self.every = per_epoch if every == "epoch" else every
+        self.gap, self.growth = first, growth
+        self.next = time.monotonic() + first
+
+    def due(self, step: int) -> bool:
+        if isinstance(self.every, int):
+            return step % self.every == 0
+        return time.monotonic() >= self.next
+
+    def done(self) -> None:
+        self.gap = min(self.gap * self.growth, 300.0)
+        self.next = time.monotonic() + self.gap
+
+
+class _Signals:
+    """While it stands, the first SIGINT or SIGTERM asks to stop; a second one acts as ever."""
+
+    def __init__(self, stop: Callable[[int], None]) -> None:
+        self.stop = stop
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: object) -> None:
+        self.stop(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def __exit__(self, *fault: object) -> None:
+        self._restore()
+
+
+def model_config(config: RunConfig, data: Dataset) -> ModelConfig:
+    """What a model trained so is, as data.
+
+    Raises:
+        UnknownName, ConfigError, InputError: a part that does not exist or does not fit.
+    """
+    SAMPLERS.check(config.sampling.sampler)
+    GRIDS.check(config.sampling.grid)
+    return ModelConfig(
+        recipe=config.recipe,
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=data.classes if config.diffusion.drop < 1 else (),
+        codec=config.codec,
+        diffusion=config.diffusion,
+        network=config.network,
+        sampling=config.sampling,
+        data=f"{data.name}: {data.describe().splitlines()[0]}",
+        data_fingerprint=data.fingerprint,
+    )
+
+
+def _enough(data: Dataset) -> None:
+    if len(data) < 2:
+        raise DataError(
+            f"'{data.name}' holds {len(data)} usable picture; training needs at least 2."
+        )

@@ -1,0 +1,108 @@
+"""Closed registries: the only way from a name in a config to code.
+
+A part registers itself under a name where it is defined. Its settings are the keyword-only
+parameters of its own signature, so flags, schemas and checks come from there and nothing is listed
+twice. Nothing is ever imported by a string that a file holds.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any, Generic, TypeVar, cast, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from couette.config import Spec, explain
+from couette.errors import ConfigError, UnknownName
+
+P = TypeVar("P", bound=Callable[..., Any])
+New = TypeVar("New", bound=Callable[..., Any])
+
+
+class Registry(Generic[P]):
+    """Parts of one kind, by name."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._parts: dict[str, P] = {}
+
+    def register(self, name: str) -> Callable[[New], New]:
+        """Decorator: enter a function or class under `name`."""
+
+        def enter(part: New) -> New:
+            if name in self._parts:
+                raise ConfigError(f"The {self.kind} '{name}' is registered twice.")
+            self._parts[name] = cast(P, part)
+            return part
+
+        return enter
+
+    def __getitem__(self, name: str) -> P:
+        if name not in self._parts:
+            raise UnknownName(self.kind, name, self._parts)
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._parts))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def settings(self, name: str) -> type[BaseModel]:
+        """The settings of a part as a strict, frozen model, from its keyword-only parameters."""
+        return _settings(self[name], f"{self.kind} {name}")
+
+    def check(self, spec: Spec) -> dict[str, Any]:
+        """The spec's settings, converted, with defaults filled in.
+
+        Raises:
+            UnknownName: no part of that name.
+            ConfigError: a setting that the part does not have, or of the wrong kind.
+        """
+        model = self.settings(spec.name)
+        try:
+            return dict(model(**spec.settings))
+        except ValidationError as error:
+            where = f"{self.kind} '{spec.name}'"
+            raise ConfigError(explain(error, model, where)) from None
+
+    def build(self, spec: Spec, *args: Any) -> Any:
+        """Call the part with `args` and the spec's settings."""
+        return self[spec.name](*args, **self.check(spec))
+
+    def bind(self, spec: Spec) -> Callable[..., Any]:
+        """The part as a function with the spec's settings filled in."""
+        return partial(self[spec.name], **self.check(spec))
+
+    def summary(self, name: str) -> str:
+        """The first line of the part's docstring."""
+        return (inspect.getdoc(self[name]) or "").partition("\n")[0]
+
+
+@cache
+def _settings(part: Callable[..., Any], title: str) -> type[BaseModel]:
+    hints = get_type_hints(part.__init__ if inspect.isclass(part) else part, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(part).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            required = parameter.default is parameter.empty
+            default = Field(...) if required else Field(parameter.default)
+            fields[parameter.name] = (hints[parameter.name], default)
+    config = ConfigDict(frozen=True, extra="forbid", title=title, allow_inf_nan=False)
+    return create_model(title.replace(" ", "_"), __config__=config, **fields)
+
+
+# The families. A part enters one of them in the file that defines it.
+NETWORKS: Registry[Any] = Registry("network")
+SCHEDULES: Registry[Any] = Registry("schedule")
+GRIDS: Registry[Any] = Registry("time grid")
+TIMES: Registry[Any] = Registry("time sampling")
+PARAMETERIZATIONS: Registry[Any] = Registry("parameterization")
+TOLD: Registry[Any] = Registry("told")
+WEIGHTINGS: Registry[Any] = Registry("weighting")
+CODECS: Registry[Any] = Registry("codec")
+SAMPLERS: Registry[Any] = Registry("sampler")
+DATASETS: Registry[Any] = Registry("data set")
+RECIPES: Registry[Any] = Registry("recipe")

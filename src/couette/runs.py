@@ -1,0 +1,204 @@
+"""A run on disk: its layout, its newest whole checkpoint, its log.
+
+RUN/
+├── config.yaml          every setting
+├── run.json             data, classes, runtime: what was found when it began
+├── metrics.jsonl        a line every so often: step, loss, lr, per-noise-level losses, …
+├── samples/             grids on fixed noise, as training went
+├── checkpoints/step_…/  network, average and optimizer as safetensors; model.json; state.json
+├── last                 the name of the newest checkpoint, moved only when that is whole
+└── README.md            the model card
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from couette.config import RunConfig, parse
+from couette.errors import CheckpointError, InputError, StorageError, nearest
+from couette.storage import check_folder, read_json, sweep, write_bytes, write_folder, write_json
+
+STATE = "state.json"
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.yaml"
+        self.facts_path = path / "run.json"
+        self.metrics_path = path / "metrics.jsonl"
+        self.samples = path / "samples"
+        self.checkpoints = path / "checkpoints"
+        self.last = path / "last"
+        self.card = path / "README.md"
+
+    def exists(self) -> bool:
+        return self.config_path.exists()
+
+    def begin(self, config: RunConfig, facts: Mapping[str, Any]) -> None:
+        """Write what is known when a run begins.
+
+        Raises:
+            InputError: a run is there already.
+            StorageError: the disk refuses.
+        """
+        if self.exists():
+            raise InputError(
+                f"{self.path} already holds a run; go on with --resume, or give another --out."
+            )
+        self.write_config(config)
+        write_json(self.facts_path, dict(facts))
+
+    def write_config(self, config: RunConfig) -> None:
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_bytes(self.config_path, text.encode())
+
+    def config(self) -> RunConfig:
+        """The run's settings.
+
+        Raises:
+            CheckpointError: there is no run here, or its settings can't be read.
+            ConfigError: they are not valid.
+        """
+        if not self.exists():
+            raise CheckpointError(f"There is no run in {self.path}{_neighbours(self.path)}")
+        try:
+            fields = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+            raise CheckpointError(f"{self.config_path} can't be read: {error}.") from None
+        return parse(RunConfig, fields, str(self.config_path))
+
+    def facts(self) -> dict[str, Any]:
+        """What was found when the run began: data, classes, sizes, runtime."""
+        facts = read_json(self.facts_path)
+        if not isinstance(facts, dict):
+            raise CheckpointError(f"{self.facts_path} is damaged.")
+        return facts
+
+    def save(self, step: int, files: Mapping[str, bytes], keep: int) -> Path:
+        """Write a checkpoint whole, then move `last` to it, then drop all but the newest `keep`.
+
+        Raises:
+            StorageError: the disk refuses; the checkpoint before is intact and still `last`.
+        """
+        folder = self.checkpoints / f"step_{step:08d}"
+        write_folder(folder, files)
+        write_bytes(self.last, folder.name.encode())
+        for old in self._numbered()[keep:]:
+            _remove(old)
+        return folder
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint that is whole: `last`, or the one before where that is damaged."""
+        candidates = self._numbered()
+        if self.last.exists():
+            named = self.checkpoints / self.last.read_text(encoding="utf-8").strip()
+            if named in candidates:
+                candidates = [named, *(each for each in candidates if each != named)]
+        for folder in candidates:
+            try:
+                check_folder(folder)
+            except CheckpointError:
+                continue
+            return folder
+        return None
+
+    def model_folder(self) -> Path:
+        """The folder to load the run's model from.
+
+        Raises:
+            CheckpointError: no run, or no whole checkpoint yet.
+        """
+        if not self.exists():
+            raise CheckpointError(f"There is no run in {self.path}{_neighbours(self.path)}")
+        folder = self.newest()
+        if folder is None:
+            raise CheckpointError(
+                f"The run in {self.path} has no whole checkpoint yet; train it further with "
+                "--resume."
+            )
+        return folder
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half written."""
+        for parent in (self.path, self.checkpoints, self.samples):
+            sweep(parent)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a line to the log.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        try:
+            with self.metrics_path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise StorageError(f"Can't write {self.metrics_path}: {error.strerror}.") from error
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """The log's lines; a line cut short by a kill is passed over."""
+        if not self.metrics_path.exists():
+            return
+        with self.metrics_path.open(encoding="utf-8") as file:
+            for line in file:
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(row, dict):
+                    yield row
+
+    def rewind(self, step: int) -> None:
+        """Drop the log's lines after `step`, so that a resumed run does not log a step twice."""
+        kept = [json.dumps(row, ensure_ascii=False) for row in self.metrics() if row.get("step", 0) <= step]
+        write_bytes(self.metrics_path, "".join(line + "\n" for line in kept).encode())
+
+    def _numbered(self) -> list[Path]:
+        """The checkpoints, newest first."""
+        return sorted(self.checkpoints.glob("step_*"), key=lambda path: path.name, reverse=True)
+
+
+def find_model(path: Path) -> Path:
+    """The model folder that a user means by `path`: a run, a checkpoint or a saved model.
+
+    Raises:
+        CheckpointError: there is none; a nearby name is given.
+    """
+    if (path / "model.json").exists():
+        return path
+    return RunFolder(path).model_folder()
+
+
+def _remove(folder: Path) -> None:
+    """Take a checkpoint away: first its manifest, so that a half-removed one is never whole."""
+    try:
+        (folder / "manifest.json").unlink(missing_ok=True)
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    except OSError:
+        return
+
+
+def _neighbours(path: Path) -> str:
+    """A hint at runs that do exist beside the missing one."""
+    try:
+        runs = [each.name for each in path.parent.iterdir() if (each / "config.yaml").exists()]
+    except OSError:
+        runs = []
+    near = nearest(path.name, runs)
+    if near:
+        return f"; did you mean {path.parent / near}?"
+    return "; give the folder that `couette train` printed."

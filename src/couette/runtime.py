@@ -1,0 +1,144 @@
+"""Where and in what arithmetic a network runs: device, dtype, memory layout, threads.
+
+Decided in one place, from what the machine has and, where the processor leaves a choice, from a
+short probe of this very network, and said in one line. Weights and their average stay float32;
+a lower dtype is used through autocast.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from couette.config import RuntimeConfig
+from couette.errors import ConfigError
+
+Dtype = Literal["float32", "bfloat16"]
+_TOLERANCE = 0.08
+"""Largest relative error of a bfloat16 forward pass against float32 that the probe accepts."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The choices, and why. Kept in checkpoints, so that a resumed run takes the same path."""
+
+    device: str = "cpu"
+    dtype: Dtype = "float32"
+    threads: int = 1
+    compile: bool = False
+    why: str = "asked for"
+
+    def apply(self) -> None:
+        """Set the process-wide parts: threads, and TF32 on CUDA."""
+        torch.set_num_threads(self.threads)
+        if self.device == "cuda":
+            torch.set_float32_matmul_precision("high")
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """Move a network to the device, its convolutions in channels_last."""
+        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context a forward pass runs in."""
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(self.device, torch.bfloat16)
+
+    def describe(self) -> str:
+        """One line: "cpu, 2 threads, bfloat16: 1.8x faster than float32 in a probe"."""
+        name = torch.cuda.get_device_name() if self.device == "cuda" else self.device
+        threads = f", {self.threads} threads" if self.device == "cpu" else ""
+        return f"{name}{threads}, {self.dtype}: {self.why}"
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def choose(
+    config: RuntimeConfig,
+    probe: Callable[[], tuple[nn.Module, Callable[[], Tensor]]] | None = None,
+) -> Runtime:
+    """Decide, from the settings, the machine and a probe.
+
+    Args:
+        config: what was asked for; "auto" leaves the choice open.
+        probe: makes a network and a function that returns a scalar loss of it, both on the CPU;
+            run forward and backward in float32 and bfloat16 where the dtype is open on a CPU.
+
+    Raises:
+        ConfigError: a device that this machine does not have.
+    """
+    device = _device(config.device)
+    threads = config.threads or _threads()
+    if config.dtype != "auto":
+        return Runtime(device, config.dtype, threads, config.compile, "asked for")
+    if device == "cuda" and torch.cuda.is_bf16_supported():
+        return Runtime(device, "bfloat16", threads, config.compile, "the card's fast arithmetic")
+    if device == "cpu" and probe is not None and _has_bfloat16():
+        torch.set_num_threads(threads)
+        dtype, why = _measure(*probe())
+        return Runtime(device, dtype, threads, config.compile, why)
+    return Runtime(device, "float32", threads, config.compile, "the safe choice on this device")
+
+
+def _device(asked: str) -> str:
+    here = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
+    if asked == "auto":
+        return "cuda" if here["cuda"]() else "cpu"
+    if not here[asked]():
+        raise ConfigError(
+            f"This machine has no usable '{asked}' device; leave out --runtime.device, or give "
+            "cpu. `couette doctor` shows what is here."
+        )
+    return asked
+
+
+def _threads() -> int:
+    """The cores this process may use, at most what torch would take."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(torch.get_num_threads(), usable or 1))
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; without that, autocast only costs."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def _measure(network: nn.Module, loss: Callable[[], Tensor]) -> tuple[Dtype, str]:
+    """Time a training step in both dtypes and check the lower one's answer."""
+
+    def step() -> float:
+        begun = time.perf_counter()
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        network.zero_grad(set_to_none=True)
+        return time.perf_counter() - begun
+
+    def lower() -> float:
+        with torch.autocast("cpu", torch.bfloat16):
+            return step()
+
+    step(), lower()
+    slow, fast = min(step() for _ in range(2)), min(lower() for _ in range(2))
+    with torch.no_grad():
+        exact = loss()
+        with torch.autocast("cpu", torch.bfloat16):
+            error = abs(float((loss() - exact) / exact.abs().clamp_min(1e-8)))
+    ratio = slow / fast
+    if not error < _TOLERANCE:
+        return "float32", f"bfloat16 was off by {error:.0%} in a probe"
+    if ratio < 1.1:
+        return "float32", f"bfloat16 was {ratio:.1f}x as fast in a probe"
+    return "bfloat16", f"{ratio:.1f}x as fast as float32 in a probe"

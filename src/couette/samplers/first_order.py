@@ -1,0 +1,64 @@
+"""The deterministic first-order family, and DDIM's noise: names for one move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from couette.contracts import Cond, Denoise, Level, Noise, Step
+from couette.errors import InputError
+from couette.registry import SAMPLERS
+from couette.samplers.moves import move, need_normal, posterior, stretches
+
+
+@SAMPLERS.register("ddim")
+def ddim(
+    denoise: Denoise,
+    x: Tensor,
+    times: Tensor,
+    cond: Cond,
+    noise: Noise,
+    *,
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0,
+) -> Iterator[Step]:
+    """Song et al. 2021 (DDIM), eq. 12: eta = 0 is deterministic, eta = 1 is ancestral sampling.
+
+    x_u = alpha_u·x0 + sqrt(sigma_u² − s²)·eps + s·z, with s² = η²·(posterior variance).
+
+    Raises:
+        InputError: eta outside [0, 1], or noise asked of a corruption that is not normal.
+    """
+    if not 0 <= eta <= 1:
+        raise InputError(f"ddim's eta lies between 0 and 1, not at {eta}.")
+    if eta:
+        need_normal(denoise, f"ddim with eta={eta}")
+    for i, n, t, u, a, b in stretches(denoise, times):
+        p = denoise(x, t, cond)
+        if not eta:
+            x = move(x, p, a, b)
+        else:
+            variance = eta**2 * posterior(a, b).variance
+            x = move(x, p, a, Level(b.alpha, (b.sigma.square() - variance).clamp(min=0).sqrt()))
+            x = x + variance.sqrt() * noise(t, u) if variance > 0 else x
+        yield Step(i, n, u, x, p.x0)
+
+
+@SAMPLERS.register("euler")
+def euler(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
+    """Euler's method on the probability-flow ODE, in (x/alpha, sigma/alpha); equally, on the flow.
+
+    Karras et al. 2022, alg. 1 without the correction. The same numbers as ddim with eta = 0.
+    """
+    return ddim(denoise, x, times, cond, noise)
+
+
+@SAMPLERS.register("mix")
+def mix(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
+    """The course's toy sampler: move 1/(n − i) of the way to the prediction.
+
+    On the flow schedule with an even grid t = 1 − i/n: x ← x·(1 − m) + x0·m with m = 1/(n − i).
+    """
+    return ddim(denoise, x, times, cond, noise)

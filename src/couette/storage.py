@@ -1,0 +1,219 @@
+"""Files that are whole or not there: atomic writes, safetensors with a checked header, JSON.
+
+Nothing here is ever unpickled. A folder is written under a temporary name, each file flushed to the
+disk and its SHA-256 entered in a manifest, and only then renamed to its own name; a power cut or a
+kill at any moment leaves either the old state or the new one. Knows nothing of what it stores.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from couette.errors import CheckpointError, StorageError
+
+MANIFEST = "manifest.json"
+MAX_HEADER = 1_000_000
+MAX_TENSORS = 20_000
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def explained(path: Path, needed: int) -> Iterator[None]:
+    """Turn the operating system's refusals while writing `needed` bytes into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            problem = f"the disk is full ({needed / 1e6:.1f} MB are needed); free some space"
+        elif error.errno == errno.EROFS:
+            problem = "the disk is read-only; choose another place with --out"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            problem = "permission is denied; choose another place with --out"
+        else:
+            problem = f"{error.strerror or error}; choose another place with --out"
+        raise StorageError(f"Can't write {path}: {problem}. What was saved is intact.") from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that it is either whole or as it was before.
+
+    Raises:
+        StorageError: the disk is full, read-only or refuses; `path` is as it was.
+    """
+    with explained(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                _write_through(file.fileno(), data)
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(name).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, atomically. Raises StorageError as `write_bytes`."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path, limit: int = 16_000_000) -> Any:
+    """Read a JSON file of at most `limit` bytes.
+
+    Raises:
+        CheckpointError: the file is missing, too large or not JSON.
+    """
+    try:
+        if path.stat().st_size > limit:
+            raise CheckpointError(f"{path} is larger than {limit} bytes; it is not ours.")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; check the path.") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); it is damaged.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from None
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as one safetensors file."""
+    dense = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return safetensors.torch.save(dense)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file whose header has been checked first.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or has a header that no honest file has.
+    """
+    try:
+        check_header(path)
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; check the path.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from None
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); use another checkpoint.") from None
+
+
+def check_header(path: Path) -> None:
+    """Refuse a safetensors header that is oversized, repeats a name or points outside the file.
+
+    Raises:
+        CheckpointError: with what is wrong.
+        OSError: the file can't be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(MAX_HEADER, size - 8):
+            raise CheckpointError(f"{path} is not a whole safetensors file; use another one.")
+        raw = file.read(length)
+    try:
+        header = json.loads(raw, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} has a damaged header ({error}).") from None
+    if not isinstance(header, dict) or len(header) > MAX_TENSORS:
+        raise CheckpointError(f"{path} has no usable header or over {MAX_TENSORS} tensors.")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a name stands twice")
+    return fields
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files with a manifest of their hashes, all or nothing.
+
+    Raises:
+        StorageError: as `write_bytes`; no folder of that name is left behind.
+    """
+    manifest = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    needed = sum(len(data) for data in files.values())
+    with explained(path, needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            for name, data in {**files, MANIFEST: json_bytes(manifest)}.items():
+                with (temporary / name).open("wb") as file:
+                    _write_through(file.fileno(), data)
+            temporary.chmod(0o755)
+            _sync_folder(temporary)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """Compare a folder with its manifest.
+
+    Raises:
+        CheckpointError: a file is missing or differs.
+    """
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict):
+        raise CheckpointError(f"{path / MANIFEST} is damaged; use another checkpoint.")
+    for name, digest in manifest.items():
+        if Path(name).name != name:
+            raise CheckpointError(f"{path / MANIFEST} names a file outside its folder: {name!r}.")
+        try:
+            with (path / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            raise CheckpointError(f"{path / name} is missing; use another checkpoint.") from None
+        if found != digest:
+            raise CheckpointError(f"{path / name} is damaged (its hash differs).")
+
+
+def sweep(parent: Path) -> None:
+    """Remove what a killed writer left behind in `parent`: hidden temporary files and folders."""
+    for left in parent.glob(".*.*"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                left.unlink()
+
+
+def _write_through(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+    os.fsync(handle)
+
+
+def _sync_folder(path: Path) -> None:
+    # Windows can't open a folder; there the rename itself is all that can be asked for.
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

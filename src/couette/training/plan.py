@@ -1,0 +1,93 @@
+"""How long a run is, and the learning rate along it: functions of the step alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from couette.config import TrainingConfig
+
+_REPLAN = (0.02, 0.06, 0.2, 0.4, 0.6, 0.8, 0.93)
+"""Shares of a time budget at which the number of steps that fit is worked out (again)."""
+
+
+class Plan:
+    """The number of steps of a run, and how far along it is.
+
+    With `steps` or `epochs` it is known at once. With `minutes` it is worked out from the time that
+    the steps took, a few times on the way; the result is part of a checkpoint, so a resumed run
+    decays as the unbroken one would have.
+
+    Args:
+        config: one of steps, epochs, minutes; none of them means 1,000 steps.
+        samples: the size of the data set.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, samples: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.config, self.samples, self._clock = config, samples, clock
+        self.total: int | None = None
+        if config.epochs is not None:
+            self.total = max(1, math.ceil(config.epochs * samples / config.batch))
+        elif config.minutes is None:
+            self.total = config.steps or 1000
+        self._before = 0.0
+        self._begun = clock()
+        self._planned = 0
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run, over all its sessions."""
+        return self._before + self._clock() - self._begun
+
+    def done(self, step: int) -> bool:
+        return self.total is not None and step >= self.total
+
+    def passed(self, step: int) -> None:
+        """Called after each step, counted from 1: fits the plan to the time."""
+        if self.config.minutes is None or step < 3:
+            return
+        budget = 60 * self.config.minutes
+        due = sum(self.seconds >= share * budget for share in _REPLAN)
+        if due > self._planned:
+            self._planned = due
+            left = max(0.0, budget - self.seconds)
+            self.total = max(step, step + round(left / (self.seconds / step)))
+        if self.seconds >= budget:
+            self.total = step
+
+    def epoch(self, step: int) -> float:
+        return step * self.config.batch / self.samples
+
+    def lr(self, step: int) -> float:
+        """The learning rate of the step counted from 0."""
+        config, total = self.config, self.total
+        warmup = config.warmup if total is None else min(config.warmup, max(1, total // 5))
+        ramp = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        return config.lr * ramp * self._shape(step / total if total else 0.0, step)
+
+    def _shape(self, progress: float, step: int) -> float:
+        match self.config.decay:
+            case "linear":
+                return 1 - progress
+            case "cosine":
+                return (1 + math.cos(math.pi * progress)) / 2
+            case "exponential":
+                # Once an epoch by 0.1^(1/epochs), as Berkeley's recipe has it; else evenly.
+                epochs = self.config.epochs
+                return float(0.1 ** (int(self.epoch(step)) / epochs if epochs else progress))
+            case _:
+                return 1.0
+
+    def state(self) -> dict[str, Any]:
+        return {"total": self.total, "seconds": self.seconds, "planned": self._planned}
+
+    def load(self, state: dict[str, Any], *, keep_total: bool) -> None:
+        """Take up a saved plan; `keep_total` False lets newly asked lengths stand."""
+        self._before, self._begun = float(state["seconds"]), self._clock()
+        if keep_total:
+            self.total, self._planned = state["total"], int(state["planned"])

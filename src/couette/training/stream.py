@@ -1,0 +1,81 @@
+"""The endless stream of batches: which samples come when, as a function of integers.
+
+Each epoch is one seeded order of the data. A batch takes the next samples of the stream and may
+span the end of an epoch, so every sample is seen once an epoch and all batches are of one size.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from couette.config import DataConfig
+from couette.contracts import Batch, Codec
+from couette.data import Dataset, augment, to_float
+from couette.tensors import permutation
+
+
+class Stream:
+    """Batches of a data set.
+
+    Args:
+        dataset: the pictures.
+        codec: encodes them.
+        config: flips and crops.
+        batch: samples per batch, over all ranks.
+        seed: the run's seed.
+        device: where batches are wanted.
+        labelled: whether to hand over the labels.
+        rank, world: this process's part of each batch is its rank-th of `world` slices.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        codec: Codec,
+        config: DataConfig,
+        *,
+        batch: int,
+        seed: int,
+        device: str = "cpu",
+        labelled: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.dataset, self.codec, self.config = dataset, codec, config
+        self.batch, self.seed, self.device = batch, seed, device
+        self.labelled = labelled and dataset.labels is not None
+        self.rank, self.world = rank, world
+        self._order = lru_cache(maxsize=2)(self._order_of)
+
+    def keys(self, step: int) -> Tensor:
+        """(B, 2) int64 (sample index, epoch) of this rank's part of the batch of a step."""
+        part = self.batch // self.world
+        first = step * self.batch + self.rank * part
+        position = torch.arange(first, first + part, dtype=torch.int64)
+        epoch = position // len(self.dataset)
+        within = position % len(self.dataset)
+        index = torch.empty_like(position)
+        for number in epoch.unique().tolist():
+            here = epoch == number
+            index[here] = self._order(number)[within[here]]
+        return torch.stack((index, epoch), 1)
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step, counted from 0."""
+        return self.take(self.keys(step))
+
+    def take(self, keys: Tensor) -> Batch:
+        """The batch of these (index, epoch) pairs."""
+        raw = self.dataset.pictures(keys[:, 0]).to(self.device, non_blocking=True)
+        raw = augment(raw, flip=self.config.flip, crop=self.config.crop, seed=self.seed, keys=keys)
+        data = to_float(raw) if raw.dtype == torch.uint8 else raw
+        cond = {}
+        if self.labelled and self.dataset.labels is not None:
+            cond["label"] = self.dataset.labels[keys[:, 0]].to(self.device)
+        return Batch(self.codec.encode(data, keys), cond, keys)
+
+    def _order_of(self, epoch: int) -> Tensor:
+        return permutation(self.seed, epoch, len(self.dataset))

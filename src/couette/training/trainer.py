@@ -1,0 +1,238 @@
+"""The training loop. One loop for every objective; it knows no sampler and writes no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from couette.config import TrainingConfig
+from couette.contracts import Batch, Losses, Objective
+from couette.errors import CheckpointError, ConfigError, Diverged
+from couette.training.average import PowerAverage
+from couette.training.plan import Plan
+
+PATIENCE = 10
+"""Updates in a row that may be refused for non-finite gradients before the run stops."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step, after the optimizer, the average and the counter have moved.
+
+    step: from 1. total: planned steps, None while not known. epoch: passes over the data.
+    loss: mean over the batch. logs: (B,) figures of the objective. norm: of the gradient, before
+    clipping. applied: False where the update was refused because it was not finite.
+    """
+
+    step: int
+    total: int | None
+    epoch: float
+    seconds: float
+    lr: float
+    loss: float
+    norm: float
+    logs: Mapping[str, Tensor]
+    applied: bool
+
+
+class Trainer:
+    """Minimises an objective over a stream of batches, resumable to the bit.
+
+    Args:
+        objective: what is minimised; its child modules are what is saved.
+        batches: the batch of a step, counted from 0.
+        config: optimizer and length.
+        plan: how long, and the learning rate along it.
+        average: the running average, or None.
+
+    Raises:
+        ConfigError: an objective whose samples are coupled, split by `accumulate`.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        batches: Callable[[int], Batch],
+        config: TrainingConfig,
+        plan: Plan,
+        average: PowerAverage | None = None,
+    ) -> None:
+        if objective.couples and config.accumulate > 1:
+            raise ConfigError("This objective compares the samples of a batch; set accumulate 1.")
+        self.objective, self.batches, self.config = objective, batches, config
+        self.plan, self.average = plan, average
+        self.step = 0
+        self._refused = 0
+        self.optimizers = {
+            phase: _optimizer(objective, parameters, config)
+            for phase, parameters in objective.phases().items()
+        }
+
+    def run(self) -> Iterator[Progress]:
+        """Train to the end of the plan.
+
+        Raises:
+            Diverged: gradients were not finite `PATIENCE` times in a row.
+        """
+        self.objective.train()
+        while not self.plan.done(self.step):
+            yield self._advance()
+
+    def _advance(self) -> Progress:
+        lr = self.plan.lr(self.step)
+        # Dropout draws from torch's own generator: make that, too, a function of the step.
+        torch.manual_seed((self.config.seed * 0x9E3779B97F4A7C15 + self.step) % 2**63)
+        batch = self.batches(self.step)
+        applied, loss, norm = True, 0.0, 0.0
+        logs: dict[str, Tensor] = {}
+        for phase, optimizer in self.optimizers.items():
+            losses = self._gradients(batch, phase)
+            norm = self._clip(optimizer)
+            loss += float(losses.loss.mean())
+            logs |= losses.logs
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            if math.isfinite(norm):
+                optimizer.step()
+            else:
+                applied = False
+            self.objective.zero_grad(set_to_none=True)
+        self._count(applied, batch)
+        return Progress(
+            self.step,
+            self.plan.total,
+            self.plan.epoch(self.step),
+            self.plan.seconds,
+            lr,
+            loss,
+            norm,
+            logs,
+            applied,
+        )
+
+    def _count(self, applied: bool, batch: Batch) -> None:
+        self.step += 1
+        self._refused = 0 if applied else self._refused + 1
+        if applied:
+            self.objective.updated(self.step)
+            if self.average is not None:
+                self.average.update(self.step)
+        self.plan.passed(self.step)
+        if self._refused >= PATIENCE:
+            raise Diverged(
+                f"Gradients were not finite {PATIENCE} times in a row, up to step {self.step} "
+                f"(samples {batch.keys[:4, 0].tolist()}, …). No such update was applied. Lower "
+                "--training.lr, or use --runtime.dtype float32."
+            )
+
+    def _gradients(self, batch: Batch, phase: str) -> Losses:
+        """Backward passes over the batch's parts; the losses of the whole batch, detached."""
+        parts = list(_split(batch, self.config.accumulate))
+        found = []
+        for part in parts:
+            losses = self.objective(part, phase)
+            (losses.loss.mean() / len(parts)).backward()
+            found.append(losses)
+        logs = {name: torch.cat([each.logs[name] for each in found]) for name in found[0].logs}
+        return Losses(torch.cat([each.loss.detach() for each in found]), logs)
+
+    def _clip(self, optimizer: torch.optim.Optimizer) -> float:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        limit = math.inf if self.config.clip is None else self.config.clip
+        return float(nn.utils.clip_grad_norm_(parameters, limit))
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """All tensors of the state, by file: a child module each, the average, the optimizers."""
+        files = {name: module.state_dict() for name, module in self.objective.named_children()}
+        if self.average is not None:
+            files["average"] = self.average.network.state_dict()
+        files["optimizer"] = {
+            f"{phase}.{index}.{name}": value
+            for phase, optimizer in self.optimizers.items()
+            for index, values in optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        return files
+
+    def state(self) -> dict[str, Any]:
+        """The rest of the state, as JSON."""
+        return {"step": self.step, "refused": self._refused, "plan": self.plan.state()}
+
+    def load(
+        self,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        state: dict[str, Any],
+        *,
+        keep_total: bool = True,
+    ) -> None:
+        """Take up a saved state. The weights must have been checked against the modules.
+
+        Raises:
+            CheckpointError: a part is missing or of another shape.
+        """
+        try:
+            for name, module in self.objective.named_children():
+                module.load_state_dict(dict(tensors[name]))
+            if self.average is not None:
+                self.average.network.load_state_dict(dict(tensors["average"]))
+            for phase, optimizer in self.optimizers.items():
+                _load_optimizer(optimizer, phase, tensors["optimizer"])
+            self.step, self._refused = int(state["step"]), int(state["refused"])
+            self.plan.load(state["plan"], keep_total=keep_total)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"The checkpoint does not fit this run ({error}); it was made with other settings."
+            ) from None
+
+
+def _optimizer(
+    objective: Objective, parameters: list[nn.Parameter], config: TrainingConfig
+) -> torch.optim.Optimizer:
+    """AdamW, without decay on vectors (norms, biases) (Loshchilov & Hutter 2019)."""
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        fused=True,
+    )
+
+
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, phase: str, saved: Mapping[str, Tensor]
+) -> None:
+    own = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in saved.items():
+        name, index, field = key.split(".")
+        if name == phase:
+            state.setdefault(int(index), {})[field] = value
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, values in state.items():
+        for field, value in values.items():
+            if field != "step" and value.shape != parameters[index].shape:
+                raise CheckpointError(f"the optimizer's '{field}' {index} is of another shape")
+    optimizer.load_state_dict({"state": state, "param_groups": own["param_groups"]})
+
+
+def _split(batch: Batch, parts: int) -> Iterator[Batch]:
+    """A batch in equal parts."""
+    if parts == 1:
+        yield batch
+        return
+    size = batch.data.shape[0] // parts
+    for first in range(0, size * parts, size):
+        here = slice(first, first + size)
+        cond = {name: value[here] for name, value in batch.cond.items()}
+        yield Batch(batch.data[here], cond, batch.keys[here])
