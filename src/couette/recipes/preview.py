@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from couette.config import ModelConfig, SamplingConfig, spec
 from couette.contracts import Ask, Level
@@ -66,9 +67,9 @@ def denoised(models: dict[str, Model], data: Dataset, sigma: float, seed: int) -
     rows = {"clean": clean, f"σ = {sigma:g}": noised}
     nothing = [Ask()] * len(index)
     for name, each in models.items():
-        with torch.no_grad():
-            device = each.denoiser.runtime.device
-            cond = {key: value.to(device) for key, value in each.conditioner(nothing).items()}
+        device = each.denoiser.runtime.device
+        cond = {key: value.to(device) for key, value in each.conditioner(nothing).items()}
+        with torch.no_grad(), evaluating(each.network):
             rows[name] = each.denoiser(noised.to(device), t, cond).x0.cpu()
     return strip({name: model.codec.decode(row) for name, row in rows.items()})
 
@@ -94,14 +95,20 @@ def _count(classes: int) -> int:
 
 
 def _sample(model: Model, asked: list[Ask], seed: int, stop: Stop) -> Tensor | None:
-    network = model.network
-    was_training = network.training
-    network.eval()
-    try:
+    with evaluating(model.network):
         for step in steps(model, asked, seed=seed, sampling=preview_sampling(model.config)):
             if stop():
                 return None
             last = step.x
         return finished(model, last)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode for a while: no dropout, no batch statistics moved."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
     finally:
         network.train(was_training)
