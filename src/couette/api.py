@@ -119,8 +119,8 @@ def recipe_config(recipe: str | None, data: str | None) -> RunConfig:
         UnknownName: no such recipe; the nearest is named.
     """
     if recipe is None:
-        recipe = data if data in RECIPES else "default"
-        if data in DATASETS and "points" in DATASETS.summary(data).lower():
+        recipe = data if data is not None and data in RECIPES else "default"
+        if data is not None and data in DATASETS and "points" in DATASETS.summary(data).lower():
             recipe = "points"
     config: RunConfig = RECIPES[recipe]()
     return config if data is None else config.replace(data={"source": data})

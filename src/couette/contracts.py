@@ -121,8 +121,8 @@ class Step(NamedTuple):
     x0: the prediction of the step's first evaluation.
     """
 
-    index: int
-    count: int | None
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody needs of a Step
+    count: int | None  # type: ignore[assignment]
     t: Tensor
     x: Tensor
     x0: Tensor

@@ -89,7 +89,7 @@ def choose(
 
 
 def _device(asked: str) -> str:
-    here = {
+    here: dict[str, Callable[[], bool]] = {
         "cuda": torch.cuda.is_available,
         "mps": torch.backends.mps.is_available,
         "cpu": lambda: True,

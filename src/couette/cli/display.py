@@ -73,7 +73,7 @@ class Display:
                 if self.as_json:
                     self._emit(event="saved", path=str(path), step=step)
             case Note(text):
-                self._say(text, event="note", text=text)
+                self._say(text, event="note", note=text)
 
     def _trained(self, event: Trained) -> None:
         if event.applied:

@@ -61,9 +61,9 @@ def written(
         sheet = dye([drawn.reshape(-1, 2)], titles=[""])
     else:
         labels = [ask.label for ask in asked]
-        each = len(model.config.classes)
-        in_turn = each > 1 and labels == [i % each for i in range(len(asked))]
-        sheet = grid(drawn, columns=each if in_turn and each <= 16 else None)
+        classes = len(model.config.classes)
+        in_turn = classes > 1 and labels == [i % classes for i in range(len(asked))]
+        sheet = grid(drawn, columns=classes if in_turn and classes <= 16 else None)
     save(sheet, path, text=text)
     return [path]
 

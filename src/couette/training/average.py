@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from couette.errors import ConfigError
 
@@ -29,7 +29,7 @@ class PowerAverage:
     def __init__(self, network: nn.Module, width: float) -> None:
         self.exponent = exponent(width)
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
-        self._averaged = list(self.network.parameters())
+        self._averaged: list[Tensor] = list(self.network.parameters())
         self._weights = list(network.parameters())
         self._copied = list(self.network.buffers())
         self._buffers = list(network.buffers())

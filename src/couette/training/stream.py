@@ -58,7 +58,7 @@ class Stream:
         epoch = position // len(self.dataset)
         within = position % len(self.dataset)
         index = torch.empty_like(position)
-        for number in epoch.unique().tolist():
+        for number in sorted(set(epoch.tolist())):
             here = epoch == number
             index[here] = self._order(number)[within[here]]
         return torch.stack((index, epoch), 1)

@@ -219,10 +219,10 @@ def _load_optimizer(
         if name == phase:
             state.setdefault(int(index), {})[field] = value
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, values in state.items():
+    for number, values in state.items():
         for field, value in values.items():
-            if field != "step" and value.shape != parameters[index].shape:
-                raise CheckpointError(f"the optimizer's '{field}' {index} is of another shape")
+            if field != "step" and value.shape != parameters[number].shape:
+                raise CheckpointError(f"the optimizer's '{field}' {number} is of another shape")
     optimizer.load_state_dict({"state": state, "param_groups": own["param_groups"]})
 
 
