@@ -13,10 +13,11 @@ from torch import Tensor
 from couette import generate
 from couette.config import RunConfig, RuntimeConfig, SamplingConfig, Spec, parse
 from couette.contracts import Ask, Step
+from couette.data import POINTS
 from couette.errors import InputError
 from couette.model import Model, load_model
 from couette.recipes import RECIPES, Event, Session
-from couette.registry import DATASETS, GRIDS
+from couette.registry import GRIDS
 from couette.runs import RunFolder, find_model
 from couette.runtime import choose
 from couette.samplers import SAMPLERS
@@ -119,9 +120,8 @@ def recipe_config(recipe: str | None, data: str | None) -> RunConfig:
         UnknownName: no such recipe; the nearest is named.
     """
     if recipe is None:
-        recipe = data if data is not None and data in RECIPES else "default"
-        if data is not None and data in DATASETS and "points" in DATASETS.summary(data).lower():
-            recipe = "points"
+        recipe = "points" if data in POINTS else "default"
+        recipe = data if data is not None and data in RECIPES else recipe
     config: RunConfig = RECIPES[recipe]()
     return config if data is None else config.replace(data={"source": data})
 

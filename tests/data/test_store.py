@@ -86,7 +86,7 @@ def test_a_change_makes_a_new_one(folder: Path, own_places: Path, save: Save, ch
 
 @pytest.mark.parametrize("harm", ["record", "pixels", "no record"])
 def test_a_damaged_one_is_made_again(folder: Path, own_places: Path, harm: str) -> None:
-    first = opened(folder, resolution=16, memory_gb=TINY)
+    opened(folder, resolution=16, memory_gb=TINY)
     [kept] = kept_in(own_places)
     if harm == "record":
         (kept / "record.json").write_text(json.dumps({"train": {}}))
@@ -94,7 +94,7 @@ def test_a_damaged_one_is_made_again(folder: Path, own_places: Path, harm: str) 
         (kept / "record.json").unlink()
     else:
         os.truncate(kept / "train", 100)
-    same(first, opened(folder, resolution=16, memory_gb=TINY))
+    same(opened(folder, resolution=16), opened(folder, resolution=16, memory_gb=TINY))
 
 
 def test_grays_stored_in_colour_shrink_on_disk_too(

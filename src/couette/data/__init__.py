@@ -10,8 +10,10 @@ from couette.data import digits, toy  # noqa: F401  (they register themselves)
 from couette.data.augment import augment
 from couette.data.dataset import Dataset, Progress, Splits, headline, to_float, to_uint8
 from couette.data.sources import open_data
+from couette.data.toy import POINTS
 
 __all__ = [
+    "POINTS",
     "Dataset",
     "Progress",
     "Splits",

@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 """(what is being done, how much is done, of how much): called now and then during long work."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Pictures or points, with what is known of each. All fields are read-only.
 
@@ -71,6 +71,9 @@ class Dataset:
                 )
         if not self.fingerprint:
             object.__setattr__(self, "fingerprint", _fingerprint(self))
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}: {headline(self)})"
 
     def __len__(self) -> int:
         return self.values.shape[0]

@@ -127,9 +127,13 @@ def discard(key: str) -> None:
 
 
 def mapped(path: Path, shape: tuple[int, ...]) -> Pixels:
-    """The raw bytes of a file as a read-only array that stays on disk."""
-    if not path.stat().st_size:
-        return np.empty(shape, np.uint8)
+    """The raw bytes of a file as a read-only array that stays on disk.
+
+    Raises:
+        ValueError: the file has another size.
+    """
+    if path.stat().st_size != math.prod(shape):
+        raise ValueError(f"{path} does not hold {shape}")
     return np.memmap(path, np.uint8, "r", shape=shape)
 
 

@@ -27,6 +27,10 @@ GRID_SPACING = math.sqrt((1 - GRID_SD**2) / 2)
 _SEED = 0xD1E
 
 
+POINTS = frozenset({"moons", "swiss-roll", "gaussians"})
+"""The names of the sets that hold points in the plane."""
+
+
 @DATASETS.register("moons")
 def moons(config: DataConfig, progress: Progress | None = None) -> Splits:
     """Two half moons of points, interleaved: two classes.
