@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from worlds import draw, noised, schedule
 
 import couette.denoiser
 from couette.config import DiffusionConfig, Spec, parse, spec
@@ -17,6 +16,7 @@ from couette.denoiser import Denoiser, build_corruption, build_denoiser, target
 from couette.errors import ConfigError
 from couette.registry import PARAMETERIZATIONS, SCHEDULES, TIMES, TOLD, WEIGHTINGS
 from couette.schedules import Table, ratio
+from worlds import draw, noised, schedule
 
 VP = "linear"
 
@@ -65,9 +65,7 @@ class TestEveryParameterization:
         )
         for i in range(len(t)):
             one = denoiser(Answers(answer[i : i + 1]), name, how)
-            assert torch.allclose(
-                one(x[i : i + 1], t[i], {}).x0, x0[i : i + 1], rtol=0, atol=1e-10
-            )
+            assert torch.allclose(one(x[i : i + 1], t[i], {}).x0, x0[i : i + 1], rtol=0, atol=1e-10)
 
     def test_the_target_is_its_definition(self, name: str, how: str) -> None:
         """(x0 − skip·x_t)/out, away from the ends where that cancels."""
@@ -87,11 +85,13 @@ def target_at(name: str, how: str, t: float) -> tuple[float, float]:
     return float(on_x0), float(on_eps)
 
 
+@settings(max_examples=30)
 @given(t=st.floats(1e-4, 0.9999))
 @pytest.mark.parametrize("name", list(SCHEDULES))
 def test_what_each_network_predicts(name: str, t: float) -> None:
     level = level_of(name, t)
     alpha, sigma = float(level.alpha), float(level.sigma)
+    assume(sigma > 1e-6)  # the coefficients carry an error of 1e-16/sigma
     assert target_at(name, "eps", t) == pytest.approx((0, 1), abs=1e-9)
     assert target_at(name, "x0", t) == pytest.approx((1, 0), abs=1e-9)
     assert target_at(name, "flow", t) == pytest.approx((-1, 1), abs=1e-9)

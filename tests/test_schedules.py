@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import draw, schedule
 
 from couette.config import Spec, spec
 from couette.contracts import Level, Schedule
 from couette.errors import ConfigError, InputError
 from couette.registry import GRIDS, SCHEDULES
 from couette.schedules import Table, entries, log_snr, mixed, ratio, transition
+from worlds import draw, schedule
 
 NAMES = [*SCHEDULES, "linear:steps=300", "edm:sigma_max=20,rho=3"]
 TABLES = ["linear", "linear:steps=300", "cosine"]
@@ -39,6 +40,7 @@ class TestEverySchedule:
         assert bool((level.sigma.diff() > 0).all())
         assert bool((level.alpha.diff() <= 0).all())
 
+    @settings(max_examples=40)
     @given(t=st.floats(1e-6, 1))
     def test_time_is_the_inverse_of_level(self, name: str, t: float) -> None:
         s = schedule(name)
@@ -58,7 +60,7 @@ class TestEverySchedule:
         s = schedule(name)
         times = torch.linspace(0, 0.99, 40, dtype=torch.float64)
         alpha, variance = f64(1.0), f64(0.0)
-        for t, u in zip(times[:-1], times[1:], strict=True):
+        for t, u in pairwise(times):
             step = transition(s.level(t), s.level(u))
             alpha = alpha * step.alpha
             variance = step.alpha.square() * variance + step.sigma.square()
@@ -174,9 +176,10 @@ class TestTables:
         diffusers = pytest.importorskip("diffusers")
         s, other = schedule(ours), diffusers.DDPMScheduler(**theirs)
         assert isinstance(s, Table)
-        # Theirs are float32: half a unit in the last place per factor of a product of T.
-        assert torch.allclose(s.betas.float(), other.betas, rtol=1e-6, atol=1e-7)
-        assert torch.allclose(s.alpha_bar.float(), other.alphas_cumprod, rtol=1e-4, atol=1e-7)
+        # Theirs are float32; where 1 − β is 0.001, as at cosine's end, a rounding is worth 1e-5.
+        assert torch.allclose(s.betas, other.betas.double(), rtol=3e-7, atol=0)
+        least = 1e-6 if "linear" in ours else 3e-5
+        assert torch.allclose(s.alpha_bar, other.alphas_cumprod.double(), rtol=least, atol=0)
 
     @pytest.mark.parametrize("betas", [[0.1], [], [0.1, 1.0], [0.0, 0.1], [0.1, math.nan]])
     def test_bad_betas_are_refused(self, betas: list[float]) -> None:
@@ -219,6 +222,7 @@ def grid(name: str, s: Schedule, steps: int, **settings: object) -> torch.Tensor
 class TestGrids:
     @pytest.mark.parametrize("name", list(GRIDS))
     @pytest.mark.parametrize("over", ["linear", "linear:steps=300", "cosine"])
+    @settings(max_examples=30)
     @given(steps=st.integers(1, 300))
     def test_fall_to_zero(self, name: str, over: str, steps: int) -> None:
         times = grid(name, schedule(over), steps)

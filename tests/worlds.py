@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import couette.denoiser
+import couette.samplers  # noqa: F401  (the registries must be full before tests ask for names)
 from couette.config import Spec
 from couette.contracts import Cond, Corruption, Denoise, Level, Prediction, Schedule, Step
 from couette.registry import SAMPLERS, SCHEDULES

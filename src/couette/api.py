@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from couette import generate
-from couette.config import RunConfig, RuntimeConfig, SamplingConfig, Spec, parse
+from couette.config import DataConfig, RunConfig, RuntimeConfig, SamplingConfig, Spec, parse
 from couette.contracts import Ask, Step
-from couette.data import POINTS
-from couette.errors import InputError
-from couette.model import Model, load_model
+from couette.data import POINTS, open_data
+from couette.errors import InputError, UnknownName
+from couette.evaluation import Part, Report, write
+from couette.evaluation import evaluate as measure
+from couette.model import AVERAGE, Model, load_model
 from couette.recipes import RECIPES, Event, Session
 from couette.registry import GRIDS
 from couette.runs import RunFolder, find_model
@@ -23,6 +25,7 @@ from couette.runtime import choose
 from couette.samplers import SAMPLERS
 
 Given = Mapping[str, Any]
+_COLORS = {1: "gray", 3: "rgb"}
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,84 @@ def steps(
     held = model if isinstance(model, Model) else load(model)
     asked, sampling = ask(held, count, label), sampling_of(held, **settings)
     return generate.steps(held, asked, seed=seed, sampling=sampling)
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    batch: int = 128,
+    weights: str = "average",
+    device: str = "auto",
+    out: str | Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    watch: Callable[[Part], None] | None = None,
+    **settings: Any,
+) -> tuple[Report, list[Path]]:
+    """Measure a model against held-out pictures, and write the report.
+
+    Args:
+        run: a run, a checkpoint or a saved model.
+        data: a data set's name or a folder; the run's own when not given.
+        count: how many pictures to draw; from the size of the data when not given.
+        seed, batch: of the pictures drawn.
+        weights: "average", "raw" or "both": which to draw pictures with. The loss by noise level
+            is always measured for all there are.
+        device: "auto", "cpu", "cuda" or "mps".
+        out: where the report goes; `evaluation` in the model's folder when not given.
+        progress: called with (what is being done, how much is done, of how much).
+        watch: called with each part of the report as soon as it is known, the floor first.
+        settings: as for `sample`.
+
+    Returns:
+        The report, and the files that hold it.
+
+    Raises:
+        CouetteError: what was asked does not fit the model or the data.
+    """
+    path = Path(run)
+    folder = find_model(path)
+    models = {"weights": load(folder, average=False, device=device)}
+    if (folder / AVERAGE).exists():
+        models["average"] = load(folder, device=device)
+    drawn = {"average": list(models)[-1:], "raw": ["weights"], "both": list(models)}
+    if weights not in drawn:
+        raise UnknownName("choice of weights", weights, drawn)
+    sampling = sampling_of(models["weights"], **settings)
+    report = measure(
+        models,
+        open_data(_data_of(path, models["weights"], data), progress),
+        count=count,
+        seed=seed,
+        batch=batch,
+        sampling=sampling,
+        draw=drawn[weights],
+        progress=progress,
+        watch=watch,
+    )
+    return report, write(report, Path(out) if out else path / "evaluation")
+
+
+def _data_of(path: Path, model: Model, data: str | Path | None) -> DataConfig:
+    """The data a model is measured against: its run's own, or others brought to its size.
+
+    Raises:
+        InputError: a saved model without a run, and no data named.
+    """
+    held = model.config
+    runs = [RunFolder(each) for each in (path, path.resolve().parent.parent)]
+    config = next((each.config().data for each in runs if each.exists()), None)
+    if data is None:
+        if config is None:
+            raise InputError(f"{path} is a model without its run; say which data to measure with.")
+        return config
+    base = config or DataConfig()
+    if model.is_points:
+        return base.model_copy(update={"source": str(data)})
+    size = {"resolution": (held.height, held.width), "color": _COLORS.get(held.channels, "auto")}
+    return base.model_copy(update={"source": str(data), **size})
 
 
 def ask(

@@ -147,7 +147,12 @@ class TrainingConfig(Frozen):
     minutes: Annotated[float | None, Field(gt=0, description="time; the decay fits it")] = None
     batch: Annotated[int, Field(ge=1, description="pictures per optimizer step, all ranks")] = 128
     accumulate: Annotated[int, Field(ge=1, description="parts a batch is computed in")] = 1
-    lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 1e-3
+    optimizer: Annotated[
+        Literal["adamw", "muon"],
+        Field(description="muon: for hidden convolutions; adamw: the rest"),
+    ] = "adamw"
+    lr: Annotated[float, Field(gt=0, description="peak learning rate of adamw")] = 1e-3
+    muon_lr: Annotated[float, Field(gt=0, description="peak learning rate of muon")] = 0.02
     betas: tuple[float, float] = (0.9, 0.99)
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

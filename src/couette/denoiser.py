@@ -213,8 +213,8 @@ class Denoiser:
 
 
 def target(scalings: Scalings, level: Level, x0: Tensor, eps: Tensor) -> Tensor:
-    """What F should be: (x0 − skip·x_t)/out, with the terms in x0 and eps kept apart so that
-    nothing cancels at small sigma."""
+    """What F should be: (x0 − skip·x_t)/out, with the terms in x0 and eps kept apart: their two
+    coefficients are float64's, to 1e-16/sigma, where the difference of pictures would cancel."""
     on_x0 = (1 - scalings.skip * level.alpha) / scalings.out
     on_eps = -scalings.skip * level.sigma / scalings.out
     return expand(on_x0, x0) * x0 + expand(on_eps, x0) * eps

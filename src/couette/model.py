@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import couette.networks  # noqa: F401  (fills the registry)
 from couette.codecs import Symmetric
@@ -24,7 +25,7 @@ from couette.denoiser import Denoiser, build_denoiser
 from couette.errors import CheckpointError, ShapeError
 from couette.registry import CODECS, NETWORKS
 from couette.runtime import Runtime
-from couette.storage import read_json, read_tensors
+from couette.storage import MAX_TENSORS, read_json, read_tensors
 
 CONFIG = "model.json"
 AVERAGE = "average.safetensors"
@@ -69,7 +70,37 @@ def build_network(config: ModelConfig) -> nn.Module:
     Raises:
         UnknownName, ConfigError, ShapeError: as the config deserves.
     """
-    return cast(nn.Module, NETWORKS.build(config.network, sizes_of(config)))
+    sizes = sizes_of(config)
+    try:
+        return cast(nn.Module, NETWORKS.build(config.network, sizes))
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ShapeError(
+            f"The network '{config.network}' can't be built for {sizes.channels}×{sizes.height}×"
+            f"{sizes.width} ({reason}); choose a smaller one."
+        ) from None
+
+
+def outline(config: ModelConfig) -> dict[str, Tensor]:
+    """Names, shapes and dtypes of the network's weights, as tensors without memory.
+
+    Raises:
+        UnknownName, ConfigError, ShapeError: as `build_network`, or too many weights.
+    """
+    count = 0
+
+    def counted(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count
+        count += 1
+        if count > MAX_TENSORS:
+            raise ShapeError(f"The network '{config.network}' has over {MAX_TENSORS} tensors.")
+
+    hook = register_module_parameter_registration_hook(counted)
+    try:
+        with torch.device("meta"):
+            return build_network(config).state_dict()
+    finally:
+        hook.remove()
 
 
 def assemble(config: ModelConfig, network: nn.Module, runtime: Runtime | None = None) -> Model:
@@ -86,14 +117,23 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
     Raises:
         ShapeError: with the first few differences.
     """
-    own = network.state_dict()
-    faults = [f"'{name}' is missing" for name in own if name not in weights]
-    faults += [f"'{name}' is unknown" for name in weights if name not in own]
+    check_weights(network.state_dict(), weights, where)
+    network.load_state_dict(dict(weights))
+
+
+def check_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights whose names, shapes or dtypes differ from the network's own.
+
+    Raises:
+        ShapeError: with the first few differences.
+    """
+    faults = [f"{name!r} is missing" for name in own if name not in weights]
+    faults += [f"{name!r} is unknown" for name in weights if name not in own]
     for name in own.keys() & weights.keys():
         mine, theirs = own[name], weights[name]
         if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
             faults.append(
-                f"'{name}' is {tuple(theirs.shape)} {theirs.dtype}, not {tuple(mine.shape)} "
+                f"{name!r} is {tuple(theirs.shape)} {theirs.dtype}, not {tuple(mine.shape)} "
                 f"{mine.dtype}"
             )
     if faults:
@@ -102,7 +142,6 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
             f"The weights in {where} do not fit the network of their config: "
             f"{'; '.join(sorted(faults)[:3])}{more}. Use the config they were trained with."
         )
-    network.load_state_dict(dict(weights))
 
 
 def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
@@ -118,9 +157,12 @@ def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = 
     """
     config = read_config(folder)
     path = folder / (AVERAGE if average and (folder / AVERAGE).exists() else WEIGHTS)
+    weights = read_tensors(path)
+    # Nothing is allocated for a network before the file is known to hold its weights.
+    check_weights(outline(config), weights, str(path))
     with torch.random.fork_rng(devices=[]):
         network = build_network(config)
-    load_weights(network, read_tensors(path), str(path))
+    load_weights(network, weights, str(path))
     runtime = runtime or Runtime(threads=torch.get_num_threads())
     return assemble(config, runtime.place(network).eval(), runtime)
 
@@ -133,12 +175,12 @@ def read_config(folder: Path) -> ModelConfig:
         ConfigError: it is not a valid config.
     """
     fields = read_json(folder / CONFIG)
-    if isinstance(fields, dict) and isinstance(fields.get("format"), int):
-        if fields["format"] > FORMAT:
-            raise CheckpointError(
-                f"{folder} was written by a later version of Couette (format {fields['format']}, "
-                f"this one reads {FORMAT}); upgrade Couette."
-            )
+    version = fields.get("format") if isinstance(fields, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise CheckpointError(
+            f"{folder} was written by a later version of Couette (format {version}, this one reads "
+            f"{FORMAT}); upgrade Couette."
+        )
     return parse(ModelConfig, fields, str(folder / CONFIG))
 
 

@@ -12,7 +12,9 @@ RUN/
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,16 @@ from typing import Any
 import yaml
 
 from couette.config import RunConfig, parse
-from couette.errors import CheckpointError, InputError, StorageError, nearest
-from couette.storage import check_folder, read_json, sweep, write_bytes, write_folder, write_json
+from couette.errors import CheckpointError, InputError, nearest
+from couette.storage import (
+    check_folder,
+    explained,
+    read_json,
+    sweep,
+    write_bytes,
+    write_folder,
+    write_json,
+)
 
 STATE = "state.json"
 
@@ -57,10 +67,12 @@ class RunFolder:
             raise InputError(
                 f"{self.path} already holds a run; go on with --resume, or give another --out."
             )
-        self.write_config(config)
+        # The settings go last: where they are, the run can be resumed.
         write_json(self.facts_path, dict(facts))
+        self.write_config(config)
 
     def write_config(self, config: RunConfig) -> None:
+        """Write the settings, atomically. Raises StorageError where the disk refuses."""
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_bytes(self.config_path, text.encode())
 
@@ -71,8 +83,7 @@ class RunFolder:
             CheckpointError: there is no run here, or its settings can't be read.
             ConfigError: they are not valid.
         """
-        if not self.exists():
-            raise CheckpointError(f"There is no run in {self.path}{_neighbours(self.path)}")
+        self._need()
         try:
             fields = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
@@ -89,23 +100,26 @@ class RunFolder:
     def save(self, step: int, files: Mapping[str, bytes], keep: int) -> Path:
         """Write a checkpoint whole, then move `last` to it, then drop all but the newest `keep`.
 
+        Checkpoints of later steps go as well: the run took them up from here again.
+
         Raises:
             StorageError: the disk refuses; the checkpoint before is intact and still `last`.
         """
         folder = self.checkpoints / f"step_{step:08d}"
         write_folder(folder, files)
         write_bytes(self.last, folder.name.encode())
-        for old in self._numbered()[keep:]:
+        present = self.numbered()
+        first = present.index(folder)
+        for old in (*present[:first], *present[first + keep :]):
             _remove(old)
         return folder
 
     def newest(self) -> Path | None:
         """The newest checkpoint that is whole: `last`, or the one before where that is damaged."""
-        candidates = self._numbered()
-        if self.last.exists():
-            named = self.checkpoints / self.last.read_text(encoding="utf-8").strip()
-            if named in candidates:
-                candidates = [named, *(each for each in candidates if each != named)]
+        candidates = self.numbered()
+        named = self._named()
+        if named in candidates:
+            candidates = [named, *(each for each in candidates if each != named)]
         for folder in candidates:
             try:
                 check_folder(folder)
@@ -120,8 +134,7 @@ class RunFolder:
         Raises:
             CheckpointError: no run, or no whole checkpoint yet.
         """
-        if not self.exists():
-            raise CheckpointError(f"There is no run in {self.path}{_neighbours(self.path)}")
+        self._need()
         folder = self.newest()
         if folder is None:
             raise CheckpointError(
@@ -136,38 +149,58 @@ class RunFolder:
             sweep(parent)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add a line to the log.
+        """Add a line to the log, whole or not at all.
 
         Raises:
-            StorageError: the disk refuses.
+            StorageError: the disk refuses; the log is as it was.
         """
-        try:
-            with self.metrics_path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise StorageError(f"Can't write {self.metrics_path}: {error.strerror}.") from error
+        line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        with explained(self.metrics_path, len(line)), self.metrics_path.open("ab", 0) as file:
+            size = file.tell()
+            try:
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)
+                raise
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The log's lines; a line cut short by a kill is passed over."""
         if not self.metrics_path.exists():
             return
-        with self.metrics_path.open(encoding="utf-8") as file:
+        with self.metrics_path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     row = json.loads(line)
                 except ValueError:
                     continue
-                if isinstance(row, dict):
+                if isinstance(row, dict) and isinstance(row.get("step"), int):
                     yield row
 
     def rewind(self, step: int) -> None:
         """Drop the log's lines after `step`, so that a resumed run does not log a step twice."""
-        kept = [json.dumps(row, ensure_ascii=False) for row in self.metrics() if row.get("step", 0) <= step]
+        if not self.metrics_path.exists():
+            return
+        kept = [
+            json.dumps(row, ensure_ascii=False) for row in self.metrics() if row["step"] <= step
+        ]
         write_bytes(self.metrics_path, "".join(line + "\n" for line in kept).encode())
 
-    def _numbered(self) -> list[Path]:
-        """The checkpoints, newest first."""
-        return sorted(self.checkpoints.glob("step_*"), key=lambda path: path.name, reverse=True)
+    def numbered(self) -> list[Path]:
+        """The checkpoints, whole or not, newest first."""
+        folders = self.checkpoints.glob("step_" + "[0-9]" * 8)
+        return sorted(folders, key=lambda path: path.name, reverse=True)
+
+    def _named(self) -> Path | None:
+        """The checkpoint that `last` names; None where that can't be read."""
+        try:
+            return self.checkpoints / self.last.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return None
+
+    def _need(self) -> None:
+        if not self.exists():
+            raise CheckpointError(f"There is no run in {self.path}{_neighbours(self.path)}")
 
 
 def find_model(path: Path) -> Path:

@@ -27,6 +27,8 @@ MANIFEST = "manifest.json"
 MAX_HEADER = 1_000_000
 MAX_TENSORS = 20_000
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TEMPORARY = ".couette-tmp"
+"""The end of every temporary name: what `sweep` removes, and nothing of the user's."""
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def explained(path: Path, needed: int) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            problem = f"the disk is full ({needed / 1e6:.1f} MB are needed); free some space"
+            problem = f"the disk is full ({_amount(needed)} are needed); free some space"
         elif error.errno == errno.EROFS:
             problem = "the disk is read-only; choose another place with --out"
         elif error.errno in (errno.EACCES, errno.EPERM):
@@ -54,7 +56,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     with explained(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 _write_through(file.fileno(), data)
@@ -73,6 +75,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
+    """A value as indented JSON. Raises ValueError for NaN and infinities, which JSON lacks."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -113,7 +116,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is missing; check the path.") from None
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror}.") from None
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); use another checkpoint.") from None
 
 
@@ -148,14 +151,16 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """Write a folder of files with a manifest of their hashes, all or nothing.
 
+    A folder of that name that is there already goes first: keep another one meanwhile.
+
     Raises:
-        StorageError: as `write_bytes`; no folder of that name is left behind.
+        StorageError: as `write_bytes`; nothing half written is left behind.
     """
     manifest = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     needed = sum(len(data) for data in files.values())
     with explained(path, needed):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        temporary = Path(tempfile.mkdtemp(_TEMPORARY, f".{path.name}.", path.parent))
         try:
             for name, data in {**files, MANIFEST: json_bytes(manifest)}.items():
                 with (temporary / name).open("wb") as file:
@@ -178,7 +183,7 @@ def check_folder(path: Path) -> None:
         CheckpointError: a file is missing or differs.
     """
     manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict):
+    if not isinstance(manifest, dict) or not manifest:
         raise CheckpointError(f"{path / MANIFEST} is damaged; use another checkpoint.")
     for name, digest in manifest.items():
         if Path(name).name != name:
@@ -186,20 +191,25 @@ def check_folder(path: Path) -> None:
         try:
             with (path / name).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            raise CheckpointError(f"{path / name} is missing; use another checkpoint.") from None
+        except (OSError, ValueError):
+            raise CheckpointError(f"{path} lacks {name!r}; use another checkpoint.") from None
         if found != digest:
             raise CheckpointError(f"{path / name} is damaged (its hash differs).")
 
 
 def sweep(parent: Path) -> None:
     """Remove what a killed writer left behind in `parent`: hidden temporary files and folders."""
-    for left in parent.glob(".*.*"):
+    for left in parent.glob(f".*{_TEMPORARY}"):
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:
             with suppress(OSError):
                 left.unlink()
+
+
+def _amount(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{max(1, round(count / 1e3))} kB"
 
 
 def _write_through(handle: int, data: bytes) -> None:

@@ -90,14 +90,7 @@ def test_autocast_gives_nearly_the_same(name: str) -> None:
     assert (rounded - exact).abs().mean() < 0.1 * exact.abs().mean()
 
 
-FLOAT32_ONLY = pytest.mark.xfail(
-    strict=True, raises=RuntimeError, reason="hands its float32 waves to a bfloat16 layer"
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[FLOAT32_ONLY] if n == "unet" else []) for n in NETWORKS]
-)
+@pytest.mark.parametrize("name", list(NETWORKS))
 def test_weights_in_bfloat16_give_nearly_the_same(name: str) -> None:
     height, width = sides(name)[0]
     network = stirred(build(name, height, width))

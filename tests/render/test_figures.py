@@ -1,5 +1,6 @@
 """Every figure, drawn with ordinary and with awkward words and numbers, and what it must show."""
 
+import functools
 import itertools
 import subprocess
 import sys
@@ -46,6 +47,8 @@ UNET = [
     block("up", 64, 14, 70),
     block("up", 32, 28, 80),
     block("conv out", 1, 28, 90),
+    block("a vector", 128, None, 7),
+    block("not run", None, None, 3),
 ]
 
 FIGURES = {
@@ -102,6 +105,7 @@ FIGURES = {
 }
 
 
+@functools.cache
 def built(name):
     """The matplotlib figure behind a picture, laid out."""
     make, arguments, words = FIGURES[name]
@@ -291,8 +295,8 @@ def places(blocks):
 
 def test_the_plan_is_a_u():
     placed, bands, lines, aside = places(UNET)
-    assert [b.name for b in aside] == ["time embedding"]
-    assert [item.block.name for item in placed] == [b.name for b in UNET[1:]]
+    assert [b.name for b in aside] == ["time embedding", "a vector", "not run"]
+    assert [item.block.name for item in placed] == [b.name for b in UNET[1:-2]]
     assert [item.column for item in placed] == [plan._LEFT] * 3 + [plan._MIDDLE] + [plan._RIGHT] * 4
     assert [item.line for item in placed] == [0, 2, 3, 4, 3, 2, 1, 0]
     assert [band.text for band in bands] == ["28 × 28", "14 × 14", "7 × 7"]
@@ -304,6 +308,16 @@ def test_blocks_of_one_resolution_share_a_line_or_follow_each_other():
     taken = [(item.column, item.line) for item in placed]
     assert len(set(taken)) == len(taken)
     assert {item.column for item in placed} == {plan._LEFT, plan._RIGHT}
+
+
+@pytest.mark.parametrize(
+    "names, before, lone", [("ab", 1, None), ("abc", 1, "b"), (["a", "b", "mid", "c"], 2, "mid")]
+)
+def test_the_path_turns_at_the_middle_block(names, before, lone):
+    left, at, right = plan._turn([block(name, 8, 7, 1) for name in names])
+    assert len(left) == before
+    assert (at.name if at else None) == lone
+    assert [b.name for b in (*left, *([at] if at else []), *right)] == list(names)
 
 
 def test_box_sizes_tell_channels_and_resolution():

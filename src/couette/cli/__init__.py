@@ -66,7 +66,7 @@ def _guarded(work: Callable[[], int], debug: bool) -> int:
         print(f"couette: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("couette: stopped; nothing was lost.", file=sys.stderr)
+        print("couette: stopped; what was saved before is intact.", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of our output is gone (`| head`); so is the need for it.
@@ -84,4 +84,4 @@ def _guarded(work: Callable[[], int], debug: bool) -> int:
 
 
 def _terminated(number: int, frame: object) -> None:
-    raise Interrupted(number, "Stopped; nothing was lost.")
+    raise Interrupted(number, "Stopped; what was saved before is intact.")

@@ -89,7 +89,7 @@ class Display:
                     step=event.step,
                     total=event.total,
                     epoch=round(event.epoch, 4),
-                    loss=event.loss,
+                    loss=event.loss if event.applied else None,
                     lr=event.lr,
                     seconds=round(event.seconds, 2),
                     pictures_per_second=round(speed, 1),

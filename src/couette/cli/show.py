@@ -24,7 +24,7 @@ Without a topic it draws what is usual for what was named. Topics:
 `couette show TARGET TOPIC --help` tells a topic's own flags.
 """
 
-_EXTRA: dict[str, tuple[Any, Any]] = {
+_EXTRA: dict[str, Any] = {
     "out": (Annotated[Path | None, Field(description="a folder; RUN/figures or ./figures")], None),
     "data": (Annotated[str | None, Field(description="other data than the run's")], None),
     "weights": (
@@ -105,8 +105,8 @@ def _parsed(topic: str | None, flags: list[str]) -> tuple[Any, dict[str, Any]]:
         ), {}
     specs, flags = _specs(topic, flags)
     own = FIGURES.settings(topic)
-    fields = {
-        name: (Annotated[info.annotation, info], info.default)  # type: ignore[name-defined]
+    fields: dict[str, Any] = {
+        name: (Annotated[info.annotation, info], info.default)
         for name, info in own.model_fields.items()
         if name not in specs
     }

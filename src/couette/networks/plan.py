@@ -41,8 +41,8 @@ def count_parameters(network: nn.Module) -> int:
 def plan(network: nn.Module, sizes: Sizes) -> list[PlanRow]:
     """The network's blocks in the order in which they first run, then those that did not.
 
-    A block is a direct child of the network; containers (ModuleList, ModuleDict) are opened. The
-    parameters of all rows add up to `count_parameters`. The network is left as it was found.
+    A block is a direct child of the network; containers (ModuleList, ModuleDict, and modules whose
+    attribute `nested` is true) are opened. The parameters of all rows add up to `count_parameters`. The network is left as it was found.
 
     Args:
         network: any network, on any device.
@@ -65,7 +65,8 @@ def plan(network: nn.Module, sizes: Sizes) -> list[PlanRow]:
 
 def _blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     for name, child in module.named_children():
-        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+        opened = isinstance(child, nn.ModuleList | nn.ModuleDict) or getattr(child, "nested", False)
+        if opened:
             yield from _blocks(child, f"{prefix}{name}.")
         else:
             yield prefix + name, child

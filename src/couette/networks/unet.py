@@ -31,6 +31,10 @@ HEAD = 64
 """Channels of an attention head, at most: few wide heads are far faster than many narrow ones."""
 
 
+MANY = 1024
+"""Tokens above which attention must not hold a weight for every pair of them."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """The sizes that a UNet is built from.
@@ -133,7 +137,7 @@ class Embedding(nn.Module):
         self.leave = nn.Linear(width, width)
 
     def forward(self, told: Tensor, label: Tensor | None) -> Tensor:
-        emb = self.enter(self.time(told))
+        emb = self.enter(self.time(told).to(self.enter.weight.dtype))
         if self.label is not None:
             emb = emb + self.label(label)
         # Every block starts with this SiLU, so it is done once here.
@@ -142,6 +146,9 @@ class Embedding(nn.Module):
 
 class Level(nn.Module):
     """Blocks at one resolution, with everything at the lower ones in their middle."""
+
+    nested = True
+    """A plan of the network looks inside."""
 
     def __init__(self, parts: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -159,6 +166,8 @@ class Lower(nn.Module):
     The skip connection is an addition: no copy, and no wider convolutions after it. Resampling is
     learned both ways: 2×2 positions become one of `inner` channels, and one becomes 2×2.
     """
+
+    nested = True
 
     def __init__(self, outer: int, inner: int, level: nn.Module) -> None:
         super().__init__()
@@ -231,9 +240,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q·kᵀ/√d)·v, all (B, heads, tokens, d).
 
     On processors the fused kernel's backward pass takes several times as long in bfloat16 as
-    these two products, and no less in float32.
+    these two products, and no less in float32; but only the fused one spares the square of
+    `tokens` in memory.
     """
-    if q.device.type != "cpu":
+    if q.device.type != "cpu" or q.shape[2] > MANY:
         return F.scaled_dot_product_attention(q, k, v)
     return torch.softmax(q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1), dim=-1) @ v
 

@@ -22,11 +22,22 @@ def default() -> RunConfig:
             schedule=spec("edm"),
             parameterization=spec("edm", sigma_data=0.5),
             told=spec("log"),
-            times=spec("log-normal", mean=-0.8, std=1.4),
+            times=spec("log-normal", mean=-0.4, std=1.0),
             drop=0.1,
         ),
-        training=TrainingConfig(minutes=5, batch=128, lr=2e-3, warmup=100, decay="linear"),
-        sampling=SamplingConfig(sampler=spec("heun"), grid=spec("karras"), steps=18),
+        training=TrainingConfig(
+            minutes=5,
+            batch=128,
+            optimizer="muon",
+            lr=4e-3,
+            muon_lr=0.02,
+            warmup=50,
+            decay="linear",
+            average=0.08,
+        ),
+        sampling=SamplingConfig(
+            sampler=spec("heun"), grid=spec("karras"), steps=12, guidance=1.5
+        ),
     )
 
 
@@ -38,7 +49,7 @@ def digits() -> RunConfig:
         update={
             "recipe": "digits",
             "data": DataConfig(source="digits"),
-            "training": base.training.model_copy(update={"minutes": 1.0, "batch": 64}),
+            "training": base.training.model_copy(update={"minutes": 1.0}),
         }
     )
 

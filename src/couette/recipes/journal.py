@@ -33,10 +33,15 @@ class Journal:
         self._clear()
         self._epoch_sum, self._epoch_steps = 0.0, 0
         self._last: Progress | None = None
+        self._rows: list[dict[str, Any]] = []
         self._written = time.monotonic()
 
     def take(self, progress: Progress) -> None:
-        """Take in a step; write a line when it is time."""
+        """Take in a step; write a line when it is time.
+
+        Raises:
+            StorageError: the disk refuses; the lines are kept and written with the next ones.
+        """
         if progress.applied:
             self._sum += progress.loss
             self._steps += 1
@@ -44,17 +49,30 @@ class Journal:
             self._epoch_steps += 1
             self._by_level(progress)
         else:
-            self._refused += 1
+            self._refused.append(progress.samples.tolist())
         self._last = progress
-        if time.monotonic() - self._written >= _EVERY:
-            self.flush()
+        due = time.monotonic() - self._written >= _EVERY
+        if due:
+            self._end_line()
         before = (progress.step - 1) * self.batch // self.samples
         now = progress.step * self.batch // self.samples
         if now > before and self._epoch_steps:
             self._end_epoch(progress.step, now)
+            due = True
+        if due:
+            self._write()
 
     def flush(self) -> None:
-        """Write what was collected since the last line."""
+        """Write what was collected since the last line. Raises StorageError as `take`."""
+        self._end_line()
+        self._write()
+
+    def _write(self) -> None:
+        while self._rows:
+            self.folder.append(self._rows[0])
+            del self._rows[0]
+
+    def _end_line(self) -> None:
         last = self._last
         if last is None or not (self._steps or self._refused):
             return
@@ -73,8 +91,9 @@ class Journal:
                 if self._level_count[i]
             }
         if self._refused:
-            row["refused"] = self._refused
-        self.folder.append(row)
+            row["refused"] = len(self._refused)
+            row["refused_samples"] = self._refused
+        self._rows.append(row)
         self._clear()
         self._written = time.monotonic()
 
@@ -94,11 +113,12 @@ class Journal:
 
     def _end_epoch(self, step: int, epoch: int) -> None:
         mean = self._epoch_sum / self._epoch_steps
-        self.folder.append({"step": step, "epoch": epoch, "epoch_loss": mean})
+        self._rows.append({"step": step, "epoch": epoch, "epoch_loss": mean})
         self._epoch_sum, self._epoch_steps = 0.0, 0
 
     def _clear(self) -> None:
-        self._sum, self._steps, self._refused = 0.0, 0, 0
+        self._sum, self._steps = 0.0, 0
+        self._refused: list[list[int]] = []
         self._level_sum = torch.zeros(len(_EDGES) + 1, dtype=torch.float64)
         self._level_count = torch.zeros(len(_EDGES) + 1, dtype=torch.float64)
 

@@ -6,10 +6,9 @@ checked. Its events are then pulled by whoever shows them.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,22 +18,26 @@ from torch import nn
 
 from couette import storage
 from couette.config import ModelConfig, RunConfig, RuntimeConfig
-from couette.contracts import Batch, Codec
+from couette.contracts import Ask, Batch, Codec
 from couette.data import Dataset, Splits, open_data
 from couette.denoiser import build_denoiser
 from couette.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    Diverged,
     InputError,
     Interrupted,
     StorageError,
 )
+from couette.generate import steps
 from couette.model import AVERAGE, CONFIG, WEIGHTS, Model, assemble, build_network, load_weights
+from couette.recipes.cadence import Cadence
 from couette.recipes.card import card
 from couette.recipes.fitting import fit
 from couette.recipes.journal import Journal
-from couette.recipes.preview import preview
+from couette.recipes.preview import evaluating, preview, preview_sampling
+from couette.recipes.signals import Signals
 from couette.registry import CODECS, GRIDS, SAMPLERS
 from couette.render import save
 from couette.runs import STATE, RunFolder
@@ -100,11 +103,14 @@ class Session:
         self.models = {"weights": self._model(self._network)}
         if self.trainer.average is not None:
             self.models["average"] = self._model(self.trainer.average.network)
+        self._check_sampling()
         self.journal = Journal(self.folder, self.data.train, self.config.training.batch)
         if checkpoint is not None:
             self._take_up(checkpoint)
+        self._from = checkpoint
         self._stopped: int | None = None
-        self._saved = self.trainer.step if checkpoint else -1
+        self._saved = self.trainer.step
+        self._log_fails = False
 
     def notes(self) -> list[str]:
         """What was found and decided, in a few lines."""
@@ -114,15 +120,18 @@ class Session:
         lines.append(f"network {self.config.network}, {parameters:,} parameters")
         lines.append(self.runtime.describe())
         lines.append(f"seed {training.seed}, batch {training.batch}, lr {training.lr:g}")
-        if self.trainer.step:
+        if self._from is not None:
             lines.append(f"going on from step {self.trainer.step:,}")
+            damaged = [each.name for each in self.folder.numbered() if each > self._from]
+            if damaged:
+                lines.append(f"{', '.join(damaged)} is damaged or was never finished")
         return lines
 
     def run(self) -> Iterator[Event]:
         """Train, log, draw and save, to the end of the plan.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the state was saved first.
+            Interrupted: SIGINT, SIGTERM or SIGHUP came; the state was saved first.
             Diverged: gradients stopped being finite.
             StorageError: the last checkpoint could not be written.
         """
@@ -131,17 +140,25 @@ class Session:
         else:
             self.folder.write_config(self.config)
         self.folder.sweep()
-        with self._signals():
-            yield from self._loop()
         self.folder.rewind(self.trainer.step)
+        with Signals(self._stop):
+            try:
+                yield from self._loop()
+            except (Diverged, GeneratorExit):
+                # Also where whoever watched is gone: a broken pipe, an error of theirs.
+                with suppress(StorageError):
+                    self._save_new()
+                raise
 
     def _loop(self) -> Iterator[Event]:
         training = self.config.training
         per_epoch = max(1, round(len(self.data.train) / training.batch))
-        draw = _Cadence(training.sample_every, per_epoch, first=8.0, growth=1.7)
-        keep = _Cadence(training.save_every, per_epoch, first=30.0, growth=1.3)
+        draw = Cadence(training.sample_every, per_epoch, first=8.0, growth=1.7)
+        keep = Cadence(training.save_every, per_epoch, first=30.0, growth=1.3)
         for progress in self.trainer.run():
-            self.journal.take(progress)
+            note = self._log(progress)
+            if note is not None:
+                yield note
             yield progress
             if self._stopped is not None:
                 self._leave(self._stopped)
@@ -149,16 +166,10 @@ class Session:
                 yield self._try_save()
                 keep.done()
             if draw.due(progress.step):
-                drawn = self._draw()
-                if drawn is not None:
-                    yield drawn
+                yield from self._draw()
                 draw.done()
-        self.journal.flush()
-        if self._saved != self.trainer.step:
-            yield self.save()
-        drawn = self._draw()
-        if drawn is not None:
-            yield drawn
+        yield from self._save_new()
+        yield from self._draw()
         if self._stopped is not None:
             self._leave(self._stopped)
 
@@ -169,6 +180,8 @@ class Session:
             StorageError: the disk refuses; the checkpoint before is intact.
         """
         step = self.trainer.step
+        with suppress(StorageError):
+            self.journal.flush()
         config = self.model_config.model_copy(update={"step": step})
         state = {
             "trainer": self.trainer.state(),
@@ -183,9 +196,13 @@ class Session:
         files[CONFIG] = storage.json_bytes(config.model_dump(mode="json"))
         files[STATE] = storage.json_bytes(state)
         path = self.folder.save(step, files, self.config.training.keep)
-        storage.write_bytes(self.folder.card, card(self, step).encode())
         self._saved = step
+        storage.write_bytes(self.folder.card, card(self, step).encode())
         return Saved(path, step)
+
+    def _save_new(self) -> list[Event]:
+        """Save, unless this step is saved already."""
+        return [self.save()] if self._saved != self.trainer.step else []
 
     def _try_save(self) -> Event:
         """Save; where the disk refuses, say so and train on."""
@@ -194,17 +211,31 @@ class Session:
         except StorageError as error:
             return Note(f"{error} Training goes on; the next checkpoint will try again.")
 
-    def _draw(self) -> Drawn | None:
+    def _log(self, progress: Progress) -> Note | None:
+        """Log a step; where the disk refuses, say so once and train on."""
+        try:
+            self.journal.take(progress)
+        except StorageError as error:
+            first, self._log_fails = not self._log_fails, True
+            return Note(f"{error} Training goes on; the log is written later.") if first else None
+        self._log_fails = False
+        return None
+
+    def _draw(self) -> Iterator[Event]:
         step = self.trainer.step
         data = self.data.test or self.data.train
         image = preview(
             self.models, data, self.config.training.seed, lambda: self._stopped is not None
         )
         if image is None:
-            return None
+            return
         path = self.folder.samples / f"step_{step:08d}.png"
-        save(image, path, text={"couette": f"{self.config.recipe}, step {step}"})
-        return Drawn(path, step)
+        try:
+            save(image, path, text={"couette": f"{self.config.recipe}, step {step}"})
+        except StorageError as error:
+            yield Note(f"{error} Training goes on without this grid.")
+            return
+        yield Drawn(path, step)
 
     def _leave(self, number: int) -> None:
         """Save and stop, because a signal asked.
@@ -212,35 +243,46 @@ class Session:
         Raises:
             Interrupted: always.
         """
-        self.journal.flush()
-        if self._saved != self.trainer.step:
-            self.save()
+        self._save_new()
         raise Interrupted(
             number,
             f"Stopped and saved at step {self.trainer.step:,}. Go on with: "
             f"couette train --out {self.folder.path} --resume",
         )
 
-    def _signals(self) -> _Signals:
-        def stop(number: int) -> None:
-            self._stopped = number
-
-        return _Signals(stop)
+    def _stop(self, number: int) -> None:
+        self._stopped = number
 
     def _runtime(self, checkpoint: Path | None) -> Runtime:
-        """As it was, for a resumed run on a like machine; else decided anew."""
+        """As it was, for a resumed run on a like machine; else, or where asked, decided anew."""
         asked = self.config.runtime
         if checkpoint is not None:
             state = storage.read_json(checkpoint / STATE)
             try:
                 before = Runtime(**state["runtime"])
-                choose(RuntimeConfig(device=cast(Any, before.device), dtype=before.dtype))
-                return before
-            except (KeyError, TypeError) as error:
+                used = {name: getattr(before, name) for name in RuntimeConfig.model_fields}
+                choose(RuntimeConfig(**used))
+            except ConfigError:  # a device that this machine lacks
+                return choose(asked, self._probe)
+            except (KeyError, TypeError, ValueError) as error:
                 raise CheckpointError(f"{checkpoint / STATE} is damaged ({error}).") from None
-            except ConfigError:
-                pass
+            if all(value in ("auto", None, used[name]) for name, value in asked):
+                return before
         return choose(asked, self._probe)
+
+    def _check_sampling(self) -> None:
+        """Refuse, before anything is trained, samplers and grids that this model can't take.
+
+        Raises:
+            InputError: with what does not fit.
+        """
+        model = self.models["weights"]
+        if model.config.diffusion.times.name == "fixed":
+            return
+        steps(model, [Ask()], sampling=model.config.sampling)
+        if not self.runtime.compile:
+            with evaluating(model.network):
+                next(steps(model, [Ask()], sampling=preview_sampling(model.config)))
 
     def _probe(self) -> tuple[nn.Module, Callable[[], torch.Tensor]]:
         """A throw-away network and its loss on one small batch, for the runtime to time."""
@@ -285,8 +327,13 @@ class Session:
 
     def _checkpoint(self) -> Path | None:
         self.folder.config()  # raises where there is no run
-        self.folder.sweep()
-        return self.folder.newest()
+        checkpoint = self.folder.newest()
+        if checkpoint is None and self.folder.numbered():
+            raise CheckpointError(
+                f"No checkpoint in {self.folder.checkpoints} is whole; remove that folder to begin "
+                "this run again, or train another one with another --out."
+            )
+        return checkpoint
 
     def _same_data(self) -> None:
         before = self.folder.facts().get("fingerprint")
@@ -306,20 +353,15 @@ class Session:
             (Path(AVERAGE).stem, self.trainer.average and self.trainer.average.network),
         ):
             if module and stem not in tensors:
-                raise CheckpointError(f"{checkpoint} holds no '{stem}'; it is not of this run.")
+                raise CheckpointError(f"{checkpoint} holds no '{stem}'; it is of another run.")
             if module:
                 load_weights(module, tensors[stem], str(checkpoint / stem))
         state = storage.read_json(checkpoint / STATE)
-        before, now = self.folder.config().training, self.config.training
-        same = all(
-            getattr(before, name) == getattr(now, name) for name in ("steps", "epochs", "minutes")
-        )
         try:
-            self.trainer.load(tensors, state["trainer"], keep_total=same)
+            self.trainer.load(tensors, state["trainer"])
             self.journal.load(state["journal"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{checkpoint / STATE} is damaged ({error}).") from None
-        self.folder.rewind(self.trainer.step)
 
     def _facts(self) -> dict[str, Any]:
         data = self.data.train
@@ -336,48 +378,6 @@ class Session:
         }
 
 
-class _Cadence:
-    """When to do something again: every so many steps, or after growing stretches of time."""
-
-    def __init__(self, every: int | str | None, per_epoch: int, first: float, growth: float):
-        self.every = per_epoch if every == "epoch" else every
-        self.gap, self.growth = first, growth
-        self.next = time.monotonic() + first
-
-    def due(self, step: int) -> bool:
-        if isinstance(self.every, int):
-            return step % self.every == 0
-        return time.monotonic() >= self.next
-
-    def done(self) -> None:
-        self.gap = min(self.gap * self.growth, 300.0)
-        self.next = time.monotonic() + self.gap
-
-
-class _Signals:
-    """While it stands, the first SIGINT or SIGTERM asks to stop; a second one acts as ever."""
-
-    def __init__(self, stop: Callable[[int], None]) -> None:
-        self.stop = stop
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: object) -> None:
-        self.stop(number)
-        self._restore()
-
-    def _restore(self) -> None:
-        while self._before:
-            signal.signal(*self._before.popitem())
-
-    def __exit__(self, *fault: object) -> None:
-        self._restore()
-
-
 def model_config(config: RunConfig, data: Dataset) -> ModelConfig:
     """What a model trained so is, as data.
 
@@ -386,16 +386,19 @@ def model_config(config: RunConfig, data: Dataset) -> ModelConfig:
     """
     SAMPLERS.check(config.sampling.sampler)
     GRIDS.check(config.sampling.grid)
+    classes = data.classes if config.diffusion.drop < 1 else ()
+    # A recipe's guidance is meant for labels; without any there is nothing to guide by.
+    unguided = {} if classes else {"guidance": 1.0}
     return ModelConfig(
         recipe=config.recipe,
         channels=data.channels,
         height=data.height,
         width=data.width,
-        classes=data.classes if config.diffusion.drop < 1 else (),
+        classes=classes,
         codec=config.codec,
         diffusion=config.diffusion,
         network=config.network,
-        sampling=config.sampling,
+        sampling=config.sampling.model_copy(update=unguided),
         data=f"{data.name}: {data.describe().splitlines()[0]}",
         data_fingerprint=data.fingerprint,
     )

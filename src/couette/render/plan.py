@@ -25,16 +25,19 @@ _SHADE = "#f4f5f7"
 
 
 class Block(Protocol):
-    """A row of a network's plan: what a block puts out, and what it holds."""
+    """A row of a network's plan: what a block puts out, and what it holds.
+
+    Height and width are None for a vector, all three where the block did not run.
+    """
 
     @property
     def name(self) -> str: ...
     @property
-    def channels(self) -> int: ...
+    def channels(self) -> int | None: ...
     @property
-    def height(self) -> int: ...
+    def height(self) -> int | None: ...
     @property
-    def width(self) -> int: ...
+    def width(self) -> int | None: ...
     @property
     def parameters(self) -> int: ...
 
@@ -99,26 +102,24 @@ def network_plan(blocks: Sequence[Block], *, title: str = "") -> Figure:
 def _parts(
     blocks: Sequence[Block],
 ) -> tuple[list[Block], list[Block], list[Block], list[Block]]:
-    """Down, bottom, up, and what stands beside the path."""
-    areas = [_area(block) for block in blocks]
+    """Down, bottom, up, and what stands beside the path.
+
+    Vectors and blocks that did not run stand beside it, and so do 1 × 1 outputs away from the
+    bottom; a network of nothing but vectors has them as its path.
+    """
+    path = [block for block in blocks if block.height and block.width] or list(blocks)
+    areas = [_area(block) for block in path]
     largest = areas.index(max(areas))
     first = areas.index(min(areas[largest:]), largest)
     last = first
-    while last + 1 < len(blocks) and areas[last + 1] == areas[first]:
+    while last + 1 < len(path) and areas[last + 1] == areas[first]:
         last += 1
-    beside = [
-        i for i, area in enumerate(areas) if area <= 1 < max(areas) and not first <= i <= last
-    ]
-
-    def kept(start: int, stop: int) -> list[Block]:
-        return [blocks[i] for i in range(start, stop) if i not in beside]
-
-    return (
-        kept(0, first),
-        kept(first, last + 1),
-        kept(last + 1, len(blocks)),
-        [blocks[i] for i in beside],
+    bottom = path[first : last + 1]
+    down, up = (
+        [block for block in side if _area(block) > 1] for side in (path[:first], path[last + 1 :])
     )
+    drawn_ones = {id(block) for block in (*down, *bottom, *up)}
+    return down, bottom, up, [block for block in blocks if id(block) not in drawn_ones]
 
 
 def _lay_out(
@@ -127,13 +128,13 @@ def _lay_out(
     """Places in the order of the forward pass, the bands behind them, and the lines in all.
 
     Blocks of one resolution face each other, so a side with fewer of them has lines left empty. The
-    narrowest blocks go down and up by halves; an odd one among them stands alone at the bottom.
+    narrowest blocks go down and up too, around the one that stands alone at the bottom.
     """
     if not down and not up:
         stack = [_Placed(block, _MIDDLE, i) for i, block in enumerate(bottom)]
         return stack, [_Band(_size(bottom[0]), 0, len(stack), 0)], len(stack)
-    half = len(bottom) // 2
-    down, up = [*down, *bottom[:half]], [*bottom[len(bottom) - half :], *up]
+    before, lone, after = _turn(bottom)
+    down, up = [*down, *before], [*after, *up]
     left: list[_Placed] = []
     right: list[_Placed] = []
     bands: list[_Band] = []
@@ -146,14 +147,24 @@ def _lay_out(
         right += [_Placed(block, _RIGHT, line + i) for i, block in enumerate(reversed(rising))]
         bands.append(_Band(_size((falling or rising)[0]), line, lowest, lowest))
         line += lowest
-    if len(bottom) % 2:
-        left.append(_Placed(bottom[half], _MIDDLE, line))
-        if half:
+    if lone is not None:
+        left.append(_Placed(lone, _MIDDLE, line))
+        if before or after:
             bands[-1] = bands[-1]._replace(lines=bands[-1].lines + _LONE_LINES)
         else:
             bands.append(_Band(_size(bottom[0]), line, _LONE_LINES, 0))
         line += _LONE_LINES
     return [*left, *reversed(right)], bands, line
+
+
+def _turn(bottom: Sequence[Block]) -> tuple[Sequence[Block], Block | None, Sequence[Block]]:
+    """Where the narrowest blocks turn: at the one named "mid…", else halfway, at a block if odd."""
+    half = len(bottom) // 2
+    named = [i for i, block in enumerate(bottom) if block.name.lower().startswith("mid")]
+    if named or len(bottom) % 2:
+        at = named[0] if named else half
+        return bottom[:at], bottom[at], bottom[at + 1 :]
+    return bottom[:half], None, bottom[half:]
 
 
 def _draw_band(axes: Axes, band: _Band) -> None:
@@ -184,7 +195,9 @@ def _draw_block(axes: Axes, item: _Placed, blocks: Sequence[Block], *, lone: boo
     from matplotlib.patches import FancyBboxPatch
 
     block, x, y = item.block, item.column, _height(item)
-    wide = max(_NARROWEST, _WIDEST * block.channels / max(b.channels for b in blocks))
+    wide = max(
+        _NARROWEST, _WIDEST * (block.channels or 0) / max(1, *(b.channels or 0 for b in blocks))
+    )
     share = (log2(_area(block)) + 2) / (log2(max(_area(b) for b in blocks)) + 2)
     tall = _FLATTEST + (_TALLEST - _FLATTEST) * share
     colour = {_LEFT: COLOURS[0], _MIDDLE: COLOURS[1], _RIGHT: COLOURS[2]}[item.column]
@@ -221,13 +234,16 @@ def _inches(text: str) -> float:
 
 
 def _held(block: Block) -> str:
-    channels = "1 channel" if block.channels == 1 else f"{block.channels:,} channels"
-    return f"{channels} · {block.parameters:,} parameters"
+    """What comes out of the block, where known, and its parameters."""
+    wide = block.channels
+    out = "" if wide is None else "1 channel · " if wide == 1 else f"{wide:,} channels · "
+    return f"{out}{block.parameters:,} parameters"
 
 
 def _area(block: Block) -> int:
-    return max(1, block.height * block.width)
+    """Pixels of the output; 1 for a vector."""
+    return max(1, (block.height or 1) * (block.width or 1))
 
 
 def _size(block: Block) -> str:
-    return f"{block.height} × {block.width}"
+    return f"{block.height} × {block.width}" if block.height and block.width else "vectors"

@@ -36,7 +36,7 @@ class PowerAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after optimizer step `step`, counted from 1."""
+        """Take in the weights after the `step`-th applied update, counted from 1."""
         beta = (1 - 1 / step) ** (self.exponent + 1)
         torch._foreach_lerp_(self._averaged, [p.data for p in self._weights], 1 - beta)
         for mine, theirs in zip(self._copied, self._buffers, strict=True):

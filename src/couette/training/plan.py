@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from couette.config import TrainingConfig
@@ -84,10 +84,19 @@ class Plan:
                 return 1.0
 
     def state(self) -> dict[str, Any]:
-        return {"total": self.total, "seconds": self.seconds, "planned": self._planned}
+        return {
+            "asked": self._asked(),
+            "total": self.total,
+            "seconds": self.seconds,
+            "planned": self._planned,
+        }
 
-    def load(self, state: dict[str, Any], *, keep_total: bool) -> None:
-        """Take up a saved plan; `keep_total` False lets newly asked lengths stand."""
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up a saved plan; where another length is asked for now, that one stands."""
+        total = None if state["total"] is None else int(state["total"])
         self._before, self._begun = float(state["seconds"]), self._clock()
-        if keep_total:
-            self.total, self._planned = state["total"], int(state["planned"])
+        if state["asked"] == self._asked():
+            self.total, self._planned = total, int(state["planned"])
+
+    def _asked(self) -> list[float | None]:
+        return [self.config.steps, self.config.epochs, self.config.minutes]

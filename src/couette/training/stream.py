@@ -14,6 +14,7 @@ from torch import Tensor
 from couette.config import DataConfig
 from couette.contracts import Batch, Codec
 from couette.data import Dataset, augment, to_float
+from couette.errors import ConfigError
 from couette.tensors import permutation
 
 
@@ -29,6 +30,9 @@ class Stream:
         device: where batches are wanted.
         labelled: whether to hand over the labels.
         rank, world: this process's part of each batch is its rank-th of `world` slices.
+
+    Raises:
+        ConfigError: a batch that `world` does not divide.
     """
 
     def __init__(
@@ -44,6 +48,11 @@ class Stream:
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        if batch % world:
+            raise ConfigError(
+                f"A batch of {batch} can't be parted evenly among {world} processes; give --batch "
+                f"a multiple of {world}."
+            )
         self.dataset, self.codec, self.config = dataset, codec, config
         self.batch, self.seed, self.device = batch, seed, device
         self.labelled = labelled and dataset.labels is not None

@@ -14,6 +14,7 @@ from couette.config import TrainingConfig
 from couette.contracts import Batch, Losses, Objective
 from couette.errors import CheckpointError, ConfigError, Diverged
 from couette.training.average import PowerAverage
+from couette.training.optimizers import PhaseOptimizer
 from couette.training.plan import Plan
 
 PATIENCE = 10
@@ -26,7 +27,8 @@ class Progress:
 
     step: from 1. total: planned steps, None while not known. epoch: passes over the data.
     loss: mean over the batch. logs: (B,) figures of the objective. norm: of the gradient, before
-    clipping. applied: False where the update was refused because it was not finite.
+    clipping. applied: False where the update was refused because it was not finite. samples: (B,)
+    the indices of this rank's part of the batch.
     """
 
     step: int
@@ -38,6 +40,7 @@ class Progress:
     norm: float
     logs: Mapping[str, Tensor]
     applied: bool
+    samples: Tensor
 
 
 class Trainer:
@@ -68,8 +71,9 @@ class Trainer:
         self.plan, self.average = plan, average
         self.step = 0
         self._refused = 0
+        self._updates = 0
         self.optimizers = {
-            phase: _optimizer(objective, parameters, config)
+            phase: PhaseOptimizer(parameters, config)
             for phase, parameters in objective.phases().items()
         }
 
@@ -88,20 +92,24 @@ class Trainer:
         # Dropout draws from torch's own generator: make that, too, a function of the step.
         torch.manual_seed((self.config.seed * 0x9E3779B97F4A7C15 + self.step) % 2**63)
         batch = self.batches(self.step)
+        # Batch statistics move in the forward pass, before anything is known to be finite.
+        before = [buffer.clone() for buffer in self.objective.buffers()]
         applied, loss, norm = True, 0.0, 0.0
         logs: dict[str, Tensor] = {}
         for phase, optimizer in self.optimizers.items():
             losses = self._gradients(batch, phase)
             norm = self._clip(optimizer)
-            loss += float(losses.loss.mean())
+            here = float(losses.loss.mean())
+            loss += here
             logs |= losses.logs
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            if math.isfinite(norm):
-                optimizer.step()
+            if math.isfinite(norm) and math.isfinite(here):
+                optimizer.step(lr / self.config.lr)
             else:
                 applied = False
             self.objective.zero_grad(set_to_none=True)
+        if not applied:
+            for buffer, value in zip(self.objective.buffers(), before, strict=True):
+                buffer.copy_(value)
         self._count(applied, batch)
         return Progress(
             self.step,
@@ -113,15 +121,17 @@ class Trainer:
             norm,
             logs,
             applied,
+            batch.keys[:, 0],
         )
 
     def _count(self, applied: bool, batch: Batch) -> None:
         self.step += 1
         self._refused = 0 if applied else self._refused + 1
         if applied:
+            self._updates += 1
             self.objective.updated(self.step)
             if self.average is not None:
-                self.average.update(self.step)
+                self.average.update(self._updates)
         self.plan.passed(self.step)
         if self._refused >= PATIENCE:
             raise Diverged(
@@ -141,10 +151,9 @@ class Trainer:
         logs = {name: torch.cat([each.logs[name] for each in found]) for name in found[0].logs}
         return Losses(torch.cat([each.loss.detach() for each in found]), logs)
 
-    def _clip(self, optimizer: torch.optim.Optimizer) -> float:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    def _clip(self, optimizer: PhaseOptimizer) -> float:
         limit = math.inf if self.config.clip is None else self.config.clip
-        return float(nn.utils.clip_grad_norm_(parameters, limit))
+        return float(nn.utils.clip_grad_norm_(optimizer.parameters, limit))
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All tensors of the state, by file: a child module each, the average, the optimizers."""
@@ -152,24 +161,22 @@ class Trainer:
         if self.average is not None:
             files["average"] = self.average.network.state_dict()
         files["optimizer"] = {
-            f"{phase}.{index}.{name}": value
+            f"{phase}.{name}": value
             for phase, optimizer in self.optimizers.items()
-            for index, values in optimizer.state_dict()["state"].items()
-            for name, value in values.items()
+            for name, value in optimizer.tensors().items()
         }
         return files
 
     def state(self) -> dict[str, Any]:
         """The rest of the state, as JSON."""
-        return {"step": self.step, "refused": self._refused, "plan": self.plan.state()}
+        return {
+            "step": self.step,
+            "updates": self._updates,
+            "refused": self._refused,
+            "plan": self.plan.state(),
+        }
 
-    def load(
-        self,
-        tensors: Mapping[str, Mapping[str, Tensor]],
-        state: dict[str, Any],
-        *,
-        keep_total: bool = True,
-    ) -> None:
+    def load(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Take up a saved state. The weights must have been checked against the modules.
 
         Raises:
@@ -181,49 +188,16 @@ class Trainer:
             if self.average is not None:
                 self.average.network.load_state_dict(dict(tensors["average"]))
             for phase, optimizer in self.optimizers.items():
-                _load_optimizer(optimizer, phase, tensors["optimizer"])
+                own = phase + "."
+                saved = tensors["optimizer"].items()
+                optimizer.load({k.removeprefix(own): v for k, v in saved if k.startswith(own)})
             self.step, self._refused = int(state["step"]), int(state["refused"])
-            self.plan.load(state["plan"], keep_total=keep_total)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            self._updates = int(state["updates"])
+            self.plan.load(state["plan"])
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"The checkpoint does not fit this run ({error}); it was made with other settings."
             ) from None
-
-
-def _optimizer(
-    objective: Objective, parameters: list[nn.Parameter], config: TrainingConfig
-) -> torch.optim.Optimizer:
-    """AdamW, without decay on vectors (norms, biases) (Loshchilov & Hutter 2019)."""
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        fused=True,
-    )
-
-
-def _load_optimizer(
-    optimizer: torch.optim.Optimizer, phase: str, saved: Mapping[str, Tensor]
-) -> None:
-    own = optimizer.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in saved.items():
-        name, index, field = key.split(".")
-        if name == phase:
-            state.setdefault(int(index), {})[field] = value
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for number, values in state.items():
-        for field, value in values.items():
-            if field != "step" and value.shape != parameters[number].shape:
-                raise CheckpointError(f"the optimizer's '{field}' {number} is of another shape")
-    optimizer.load_state_dict({"state": state, "param_groups": own["param_groups"]})
 
 
 def _split(batch: Batch, parts: int) -> Iterator[Batch]:

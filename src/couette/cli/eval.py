@@ -1,0 +1,87 @@
+"""couette eval: figures that say how good a model is, and pictures that show it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from couette import api
+from couette.cli.options import normal_flags, parse_call
+from couette.config import Spec
+from couette.evaluation import Part
+
+
+def run(arguments: list[str]) -> int:
+    return parse_call(evaluate, "eval", normal_flags(arguments, aliases=False))
+
+
+def evaluate(
+    run: tyro.conf.Positional[Path],
+    data: tyro.conf.Positional[str | None] = None,
+    /,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    batch: int = 128,
+    guidance: float | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    weights: Literal["average", "raw", "both"] = "average",
+    device: str = "auto",
+    out: Path | None = None,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> int:
+    """Measure a run against held-out pictures; the floor, real against real, comes first.
+
+    Args:
+        run: the run's folder, or a saved model.
+        data: the data to measure against; the run's own when not given.
+        count: how many pictures to draw; from the size of the data when not given.
+        seed: of the pictures drawn.
+        batch: how many are drawn at once.
+        guidance: classifier-free guidance scale; the model's own when not given.
+        sampler: a sampler, with settings as in ddim:eta=0.5.
+        steps: how many steps.
+        weights: which to draw pictures with; the loss is always measured for both.
+        device: auto, cpu, cuda or mps.
+        out: where report.json, report.txt and the figures go; RUN/evaluation when not given.
+        as_json: the report as JSON on stdout.
+    """
+    console = Console(stderr=True)
+
+    def say(part: Part) -> None:
+        if not as_json:
+            for line in part.lines():
+                print(line, flush=True)
+
+    with console.status("opening the data") as status:
+
+        def progress(what: str, done: int, of: int) -> None:
+            status.update(f"{what}: {done:,} of {of:,}" if of else what)
+
+        report, paths = api.evaluate(
+            run,
+            data,
+            count=count,
+            seed=seed,
+            batch=batch,
+            weights=weights,
+            device=device,
+            out=out,
+            progress=progress,
+            watch=say,
+            guidance=guidance,
+            sampler=None if sampler is None else Spec.model_validate(sampler),
+            steps=steps,
+        )
+    if as_json:
+        json.dump(report.json(), sys.stdout, ensure_ascii=False, indent=2)
+        print()
+    else:
+        print(f"Figures: {paths[0].parent}")
+    return 0

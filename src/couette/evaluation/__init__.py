@@ -1,0 +1,16 @@
+"""How good a model is: distances to real pictures with their floor, accuracy, losses, copies.
+
+measure.py      `evaluate`: the order of it all
+features.py     the space that distances are measured in
+distances.py    Fréchet, kernel and sliced Wasserstein distances
+levels.py       the loss by noise level
+neighbours.py   nearest training pictures, and the rule for copies
+report.py       what was found, as lines and as JSON
+figures.py      the figures, and `write`
+"""
+
+from couette.evaluation.figures import write
+from couette.evaluation.measure import default_count, evaluate
+from couette.evaluation.report import Part, Report
+
+__all__ = ["Part", "Report", "default_count", "evaluate", "write"]

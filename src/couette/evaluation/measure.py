@@ -1,0 +1,385 @@
+"""The evaluation itself: in which order, on how many pictures, and what is left out when."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from couette.config import SamplingConfig
+from couette.contracts import Ask
+from couette.data import Dataset, Progress, Splits, to_float
+from couette.errors import CouetteError, DataError, InputError, ShapeError, UnknownName
+from couette.evaluation.distances import frechet, kernel, sliced
+from couette.evaluation.features import FeatureSpace, Seen, feature_space
+from couette.evaluation.levels import loss_by_level
+from couette.evaluation.neighbours import CopyRule, Nearest, calibrate, nearest
+from couette.evaluation.report import (
+    Copies,
+    Distances,
+    Floor,
+    Judged,
+    Losses,
+    Pairs,
+    Part,
+    Report,
+    Samples,
+    Space,
+)
+from couette.generate import pictures
+from couette.model import Model
+from couette.runtime import Runtime
+from couette.tensors import permutation
+
+MOST = 2_000
+"""Samples at most unless asked for: on two cores they take minutes, and the Fréchet distance of 64
+features has settled."""
+
+FEWEST = 500
+"""Samples where few pictures are held out: accuracies are then known to about two per cent."""
+
+LOSSES_ON = 512
+SEARCHED = 1_000
+JUDGED_ON = 10_000
+
+
+def default_count(splits: Splits) -> int:
+    """How many samples an evaluation draws unless asked otherwise: as many as are held out, from
+    500 to 2,000, and no more than there are training pictures for the floor."""
+    held_out = 0 if splits.test is None else len(splits.test)
+    return min(MOST, len(splits.train), max(FEWEST, held_out))
+
+
+def evaluate(
+    models: Mapping[str, Model],
+    splits: Splits,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    batch: int = 128,
+    sampling: SamplingConfig | None = None,
+    draw: Collection[str] | None = None,
+    progress: Progress | None = None,
+    watch: Callable[[Part], None] | None = None,
+) -> Report:
+    """Measure models of one run against data.
+
+    The floor comes first: `count` real training pictures against the held-out ones, which is what
+    `count` perfect samples would get. Then each model's loss by noise level, then samples: their
+    distances, what a classifier sees in them, and their nearest training pictures. A model with
+    labels is asked for each class equally often, and its floor is drawn alike.
+
+    Args:
+        models: of one kind, by name: "weights", "average".
+        splits: the data; the held-out part is what is compared with.
+        count: samples to draw, `default_count` when not given.
+        seed: of samples, noise, and the choice of pictures.
+        batch: pictures drawn at once.
+        sampling: sampler, grid, steps, guidance; each model's own when not given.
+        draw: the names of the models to sample from; when not given the last one, which is the
+            average where there is one. Losses are measured for all.
+        progress: called now and then with (what is being done, how much is done, of how much).
+        watch: called with each part of the report as soon as it is known, the floor first.
+
+    Raises:
+        DataError: nothing is held out, or too little data.
+        ShapeError: data of another size than the models'.
+        InputError: a count or name that can't be; settings that a model can't take.
+    """
+    count = default_count(splits) if count is None else count
+    names = _names(models, draw)
+    test = _check(models, splits, count)
+    with ExitStack() as stack:
+        for model in models.values():
+            stack.enter_context(_evaluating(model.network))
+        run = _Evaluation(models, splits.train, test, count, seed, batch, progress)
+        return run(names, sampling, watch or (lambda part: None))
+
+
+def _names(models: Mapping[str, Model], draw: Collection[str] | None) -> list[str]:
+    if not models:
+        raise InputError("There is no model to evaluate; give at least one.")
+    if draw is None:
+        return list(models)[-1:]
+    for name in draw:
+        if name not in models:
+            raise UnknownName("model", name, models)
+    return [name for name in models if name in draw]
+
+
+def _check(models: Mapping[str, Model], splits: Splits, count: int) -> Dataset:
+    """The held-out data, if all fits together."""
+    train, test = splits
+    if test is None or len(test) < 2:
+        raise DataError(
+            f"'{train.name}' has no pictures kept for evaluation; set --data.holdout to a share "
+            "such as 0.1, or name other data."
+        )
+    if not 2 <= count <= len(train):
+        raise InputError(
+            f"{count} samples can't be compared: give 2 to {len(train):,}, the number of training "
+            "pictures, which the floor is made of."
+        )
+    for model in models.values():
+        config = model.config
+        shape = config.channels, config.height, config.width
+        if shape != (train.channels, train.height, train.width):
+            raise ShapeError(
+                f"The model draws pictures of {shape} (channels, height, width) and the data are "
+                f"{(train.channels, train.height, train.width)}; evaluate on data of its size "
+                "(--data.resolution, --data.color)."
+            )
+    return test
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode, and as it was afterwards."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluation:
+    """One evaluation's givens, and the steps that are made of them."""
+
+    models: Mapping[str, Model]
+    train: Dataset
+    test: Dataset
+    count: int
+    seed: int
+    batch: int
+    progress: Progress | None
+
+    def __call__(
+        self, names: list[str], sampling: SamplingConfig | None, watch: Callable[[Part], None]
+    ) -> Report:
+        features = self._features()
+        space = self._space(features)
+        watch(space)
+        reference = self._look(features, self.test, self._chosen(self.test))
+        floor = self._floor(features, reference)
+        watch(floor)
+        losses = {}
+        for name, model in self.models.items():
+            losses[name] = self._losses(name, model)
+            watch(losses[name])
+        samples: dict[str, Samples] = {}
+        pairs: dict[str, Pairs] = {}
+        notes = self._notes(names)
+        rule = None
+        for name in [name for name in names if not _one_step(self.models[name])]:
+            drawn, seconds = self._draw(name, sampling)
+            if not self.train.points:
+                rule = rule or self._rule()
+                pairs[name] = self._pairs(drawn, rule[0])
+            samples[name] = Samples(
+                model=name,
+                count=self.count,
+                sampling=_said(sampling or self.models[name].config.sampling),
+                distances=self._distances(_seen(features, drawn).features, reference.features),
+                floor=floor.distances.frechet,
+                judged=self._judged(features, drawn),
+                copies=_copies(pairs[name], *rule) if rule else None,
+                seconds=round(seconds, 2),
+            )
+            watch(samples[name])
+        return Report(self.test.name, self.seed, space, floor, losses, samples, pairs, notes)
+
+    @property
+    def _labelled(self) -> bool:
+        """Whether the models can be asked for the classes that the data have."""
+        classes = {model.conditioner.classes for model in self.models.values()}
+        return self.train.labels is not None and classes == {self.train.classes}
+
+    def _features(self) -> FeatureSpace | None:
+        if self.train.points:
+            return None
+        runtime: Runtime = next(iter(self.models.values())).denoiser.runtime
+        return feature_space(self.train, runtime, self.progress)
+
+    def _space(self, features: FeatureSpace | None) -> Space:
+        if features is None:
+            return Space(task="coordinates", dimensions=2)
+        index = permutation(self.seed, 0, len(self.test))[:JUDGED_ON]
+        return Space(
+            task=features.task,
+            answers=features.network.head.out_features,
+            dimensions=features.network.head.in_features,
+            accuracy=features.accuracy(self.test, index),
+            held_out=len(index),
+            weights=features.digest[:12],
+            notes=features.notes,
+        )
+
+    def _chosen(self, data: Dataset) -> Tensor:
+        """Which pictures stand for the data: at most `count`, each class alike where the models
+        are asked for each alike."""
+        order = permutation(self.seed, 0, len(data))
+        if self._labelled and data.labels is not None:
+            order = order[_rounds(data.labels[order])]
+        return order[: self.count]
+
+    def _look(self, features: FeatureSpace | None, data: Dataset, index: Tensor) -> Seen:
+        if features is None:
+            return _coordinates(data.pictures(index))
+        return features.see_data(data, index)
+
+    def _floor(self, features: FeatureSpace | None, reference: Seen) -> Floor:
+        real = self._look(features, self.train, self._chosen(self.train))
+        judged = None
+        if features is not None and features.task == "classes" and self.test.labels is not None:
+            labels = self.test.labels[self._chosen(self.test)]
+            judged = _judged_of(reference, labels, self.train.classes)
+        return Floor(
+            count=len(real.features),
+            held_out=len(reference.features),
+            distances=self._distances(real.features, reference.features),
+            judged=judged,
+        )
+
+    def _distances(self, found: Tensor, reference: Tensor) -> Distances:
+        near = kernel(found, reference)
+        return Distances(
+            frechet=frechet(found, reference),
+            kernel=near.value,
+            kernel_error=near.error,
+            sliced=sliced(found, reference, seed=self.seed) if self.train.points else None,
+        )
+
+    def _losses(self, name: str, model: Model) -> Losses:
+        count = min(LOSSES_ON, len(self.train), len(self.test))
+        found = [
+            loss_by_level(
+                model,
+                data,
+                permutation(self.seed, 0, len(data))[:count],
+                seed=self.seed,
+                batch=self.batch,
+            )
+            for data in (self.test, self.train)
+        ]
+        return Losses(
+            model=name,
+            pictures=count,
+            log_snr=tuple(found[0].log_snr),
+            held_out=tuple(found[0].loss),
+            training=tuple(found[1].loss),
+        )
+
+    def _asked(self) -> list[Ask]:
+        classes = len(self.train.classes) if self._labelled else 0
+        return [Ask(label=i % classes if classes else None) for i in range(self.count)]
+
+    def _draw(self, name: str, sampling: SamplingConfig | None) -> tuple[Tensor, float]:
+        """Samples on the CPU, and the seconds they took."""
+        begun, parts, done = time.perf_counter(), [], 0
+        drawn = pictures(
+            self.models[name], self._asked(), seed=self.seed, batch=self.batch, sampling=sampling
+        )
+        for part in drawn:
+            parts.append(part)
+            done += len(part)
+            if self.progress:
+                self.progress(f"samples of the {name}", done, self.count)
+        samples = torch.cat(parts)
+        if not bool(samples.isfinite().all()):
+            raise CouetteError(
+                f"Samples of the {name} are not finite, so nothing can be measured on them; try "
+                "more steps or another sampler, or train it anew with a lower --training.lr."
+            )
+        return samples, time.perf_counter() - begun
+
+    def _judged(self, features: FeatureSpace | None, drawn: Tensor) -> Judged | None:
+        if features is None or features.task != "classes":
+            return None
+        labels = torch.tensor([ask.label for ask in self._asked()]) if self._labelled else None
+        return _judged_of(features.see(drawn), labels, self.train.classes)
+
+    def _rule(self) -> tuple[CopyRule, Tensor]:
+        """The rule for copies from half of the held-out pictures, and its verdicts on the rest."""
+        index = permutation(self.seed, 0, len(self.test))[: 2 * SEARCHED]
+        found = nearest(to_float(self.test.pictures(index)), self.train, self.progress)
+        half = len(index) // 2
+        rule = calibrate(found.ratio[:half])
+        return rule, rule(Nearest(*(part[half:] for part in found)))
+
+    def _pairs(self, drawn: Tensor, rule: CopyRule) -> Pairs:
+        searched = drawn[:SEARCHED]
+        found = nearest(searched, self.train, self.progress)
+        training = to_float(self.train.pictures(found.which))
+        return Pairs(searched, training, found.distance, found.ratio, rule(found))
+
+    def _notes(self, names: list[str]) -> tuple[str, ...]:
+        notes = []
+        if any(_one_step(self.models[name]) for name in names):
+            notes.append("A one-step denoiser draws no samples; only its loss is measured.")
+        known = {model.config.data_fingerprint for model in self.models.values()}
+        if known != {self.train.fingerprint}:
+            notes.append("The models were trained on other data than these, or on another part.")
+        told = {model.conditioner.classes for model in self.models.values()} - {()}
+        if told and not self._labelled:
+            notes.append("The models' classes are not those of the data; no class was asked for.")
+        return tuple(notes)
+
+
+def _one_step(model: Model) -> bool:
+    """Whether the model knows one noise level only, and so can't draw."""
+    return model.config.diffusion.times.name == "fixed"
+
+
+def _coordinates(points: Tensor) -> Seen:
+    flat = points.flatten(1).double()
+    return Seen(flat, flat.new_zeros(len(flat), 0))
+
+
+def _seen(features: FeatureSpace | None, drawn: Tensor) -> Seen:
+    return _coordinates(drawn) if features is None else features.see(drawn)
+
+
+def _rounds(labels: Tensor) -> Tensor:
+    """An order of (N,) labels that takes one of each class in turn, each class in its own order."""
+    by_class = labels.argsort(stable=True)
+    sizes = torch.bincount(labels)
+    starts = sizes.cumsum(0) - sizes
+    rank = torch.empty_like(labels)
+    rank[by_class] = torch.arange(len(labels)) - starts[labels[by_class]]
+    return (rank * len(sizes) + labels).argsort()
+
+
+def _judged_of(seen: Seen, labels: Tensor | None, classes: tuple[str, ...]) -> Judged:
+    confidence, answer = seen.probabilities.max(1)
+    mean = float(confidence.mean())
+    if labels is None:
+        return Judged(confidence=mean)
+    right = (answer == labels).double()
+    by_class = {
+        name: float(right[labels == label].mean())
+        for label, name in enumerate(classes)
+        if bool((labels == label).any())
+    }
+    return Judged(confidence=mean, accuracy=float(right.mean()), by_class=by_class)
+
+
+def _copies(pairs: Pairs, rule: CopyRule, real: Tensor) -> Copies:
+    return Copies(
+        searched=len(pairs.copies),
+        share=float(pairs.copies.double().mean()),
+        real=len(real),
+        real_share=float(real.double().mean()),
+        threshold=rule.threshold,
+        false_alarms=rule.false_alarms,
+    )
+
+
+def _said(sampling: SamplingConfig) -> str:
+    guidance = "" if sampling.guidance == 1 else f", guidance {sampling.guidance:g}"
+    return f"{sampling.sampler}, {sampling.steps} steps{guidance}"

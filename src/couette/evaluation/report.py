@@ -1,0 +1,267 @@
+"""What an evaluation found: figures with their meaning, as lines to read and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from couette.config import Frozen
+
+_WEAKEST = 3
+
+
+class Space(Frozen):
+    """What distances are measured in.
+
+    task: what the feature network was trained for; "coordinates" where points are compared as they
+    are. accuracy: the share of its right answers on held-out pictures, chance: that of guessing.
+    weights: the first 12 hexadecimal digits of the SHA-256 of its weights.
+    """
+
+    task: Literal["classes", "rotations", "coordinates"]
+    answers: int = 0
+    dimensions: int
+    accuracy: float | None = None
+    held_out: int = 0
+    weights: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def poor(self) -> bool:
+        """Whether it is nearer to guessing than to being right."""
+        return self.accuracy is not None and self.accuracy < (1 + 1 / self.answers) / 2
+
+    def lines(self) -> list[str]:
+        if self.accuracy is None:
+            return [
+                f"Distances are measured between the points' own {self.dimensions} coordinates.",
+                *self.notes,
+            ]
+        about = {
+            "classes": f"tells the {self.answers} classes apart",
+            "rotations": "tells how a picture was turned",
+        }[self.task]
+        lines = [
+            f"Distances are measured in {self.dimensions} features of a network that {about}: "
+            f"right on {self.accuracy:.1%} of {self.held_out:,} held-out pictures (weights "
+            f"{self.weights})."
+        ]
+        if self.poor:
+            lines.append(
+                "Warning: that network knows these data poorly; read the distances with care."
+            )
+        return [*lines, *self.notes]
+
+
+class Distances(Frozen):
+    """Between one set and the held-out one: the Fréchet distance, the kernel distance with its
+    standard error, and for points the sliced Wasserstein distance."""
+
+    frechet: float
+    kernel: float
+    kernel_error: float | None = None
+    sliced: float | None = None
+
+    def __str__(self) -> str:
+        error = "" if self.kernel_error is None else f" ± {self.kernel_error:.2g}"
+        text = f"Fréchet distance {self.frechet:.4g}, kernel distance {self.kernel:.3g}{error}"
+        return text if self.sliced is None else f"{text}, sliced Wasserstein {self.sliced:.3g}"
+
+
+class Judged(Frozen):
+    """What the classifier says of pictures.
+
+    confidence: mean probability of its answer. accuracy: the share that shows the class asked for
+    (of real pictures: their own), None where nothing was asked. by_class: the same, class by class.
+    """
+
+    confidence: float
+    accuracy: float | None = None
+    by_class: Mapping[str, float] = {}
+
+
+class Floor(Frozen):
+    """Real against real: as near as `count` perfect samples would come to the held-out ones.
+
+    count: training pictures. held_out: how many they are compared with. judged: the held-out ones.
+    """
+
+    count: int
+    held_out: int
+    distances: Distances
+    judged: Judged | None = None
+
+    def lines(self) -> list[str]:
+        lines = [
+            f"Floor, {self.count:,} training against {self.held_out:,} held-out: {self.distances}."
+        ]
+        if self.judged and self.judged.accuracy is not None:
+            lines.append(
+                f"  {self.judged.accuracy:.1%} of the held-out ones are classified as labelled, "
+                f"with mean confidence {self.judged.confidence:.2f}."
+            )
+        return lines
+
+
+class Losses(Frozen):
+    """The loss that training minimises, by noise level, on held-out and on training pictures.
+
+    log_snr, held_out, training: (L,) each, from low noise to high; the levels are evenly spread
+    over the times that training draws, so the mean over them estimates its loss.
+    """
+
+    model: str
+    pictures: int
+    log_snr: tuple[float, ...]
+    held_out: tuple[float, ...]
+    training: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.held_out) / len(self.held_out)
+
+    @property
+    def training_mean(self) -> float:
+        return sum(self.training) / len(self.training)
+
+    def lines(self) -> list[str]:
+        return [
+            f"Loss of the {self.model}: {self.mean:.4g} on held-out, {self.training_mean:.4g} on "
+            "training data."
+        ]
+
+
+class Copies(Frozen):
+    """Samples that are suspiciously near to one training picture (the rule: `neighbours`).
+
+    share: of `searched` samples. real_share: of `real` held-out pictures that the rule had not
+    seen, which can't be copies. false_alarms: the rule's own rate. threshold: of its ratio.
+    """
+
+    searched: int
+    share: float
+    real: int
+    real_share: float
+    threshold: float
+    false_alarms: float
+
+    def lines(self) -> list[str]:
+        return [
+            f"  copies of training pictures: {self.share:.1%} of {self.searched:,}; by the same "
+            f"rule {self.real_share:.1%} of {self.real:,} real held-out pictures (false alarms "
+            f"expected: {self.false_alarms:.1%})."
+        ]
+
+
+class Samples(Frozen):
+    """How good a model's samples are. floor: the Fréchet distance of the floor. seconds: to draw
+    them."""
+
+    model: str
+    count: int
+    sampling: str
+    distances: Distances
+    floor: float
+    judged: Judged | None = None
+    copies: Copies | None = None
+    seconds: float
+
+    @property
+    def above(self) -> float:
+        """The Fréchet distance above the floor."""
+        return self.distances.frechet - self.floor
+
+    @property
+    def times(self) -> float | None:
+        """The Fréchet distance in floors; None where the floor is 0."""
+        return self.distances.frechet / self.floor if self.floor > 0 else None
+
+    def lines(self) -> list[str]:
+        times = "" if self.times is None else f", {self.times:.2f} times the floor"
+        lines = [
+            f"{self.count:,} samples of the {self.model} ({self.sampling}; {self.seconds:.0f} s): "
+            f"{self.distances}.",
+            f"  Fréchet distance above the floor: {self.above:.4g}{times}.",
+        ]
+        if self.judged:
+            lines += _judged_lines(self.judged)
+        return lines + (self.copies.lines() if self.copies else [])
+
+
+def _judged_lines(judged: Judged) -> list[str]:
+    confidence = f"mean confidence {judged.confidence:.2f}"
+    if judged.accuracy is None:
+        return [f"  the classifier's {confidence}."]
+    weakest = sorted(judged.by_class.items(), key=lambda item: item[1])[:_WEAKEST]
+    weak = ", ".join(f"{name} {share:.0%}" for name, share in weakest if share < 1)
+    tail = f"; weakest: {weak}" if weak else ""
+    return [f"  {judged.accuracy:.1%} classified as asked, {confidence}{tail}."]
+
+
+Part = Space | Floor | Losses | Samples
+"""What an evaluation finds, in this order; each says itself in `lines()`."""
+
+
+class Pairs(NamedTuple):
+    """Samples beside their nearest training pictures.
+
+    generated, training: (B, C, H, W) float32 in [-1, 1]. distance, ratio: (B,). copies: (B,) bool.
+    """
+
+    generated: Tensor
+    training: Tensor
+    distance: Tensor
+    ratio: Tensor
+    copies: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A whole evaluation.
+
+    Attributes:
+        data, seed: what was compared with, and the seed of all draws.
+        losses, samples: one for each model that was measured, by name.
+        pairs: by model, for the sheets; not part of the JSON.
+        notes: what was left out, and why.
+    """
+
+    data: str
+    seed: int
+    space: Space
+    floor: Floor
+    losses: Mapping[str, Losses]
+    samples: Mapping[str, Samples]
+    pairs: Mapping[str, Pairs]
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Everything, the floor before what it is the floor of."""
+        parts: list[Part] = [
+            self.space,
+            self.floor,
+            *self.losses.values(),
+            *self.samples.values(),
+        ]
+        return [line for part in parts for line in part.lines()] + list(self.notes)
+
+    def json(self) -> dict[str, object]:
+        """Plain data, with the derived figures written out."""
+        return {
+            "data": self.data,
+            "seed": self.seed,
+            "space": self.space.model_dump(mode="json"),
+            "floor": self.floor.model_dump(mode="json"),
+            "losses": {
+                name: {**each.model_dump(mode="json"), "mean": each.mean}
+                for name, each in self.losses.items()
+            },
+            "samples": {
+                name: {**each.model_dump(mode="json"), "above": each.above, "times": each.times}
+                for name, each in self.samples.items()
+            },
+            "notes": list(self.notes),
+        }

@@ -1,0 +1,46 @@
+"""What `couette show TARGET TOPIC` draws: each figure one function from a target to pictures.
+
+    target = resolve("runs/digits")
+    for path, notes in draw(target, "reverse", {"steps": 10}, Path("figures")): ...
+
+noise.py        noise pictures, Y = 5X + 3, p(weight | height)
+noising.py      the forward process: closed form, chain, clipped, the toy mix, the wrong ways
+schedule.py     noise schedules as curves
+predictions.py  input / noised / predicted, σ sweeps, two runs compared
+reverse.py      steps, sheets, films and strips of the reverse process, real beside generated
+journal.py      losses, and sheets after given epochs
+network.py      a network's plan
+dye.py          points in the plane: forward and back
+registry.py     what a figure is · target.py what it is drawn of · drawing.py files
+forward.py      where to look along a schedule · asked.py what a model is asked
+
+A new figure is one function, decorated with `@figure("name", needs=(…))`, in a file imported here.
+Its keyword-only parameters are its settings.
+"""
+
+from couette.figures import (  # noqa: F401  (they register themselves)
+    dye,
+    journal,
+    network,
+    noise,
+    noising,
+    predictions,
+    reverse,
+    schedule,
+)
+from couette.figures.drawing import Shown, draw, pictures, topics_for
+from couette.figures.registry import FIGURES, NEEDS, Picture, figure
+from couette.figures.target import Target, resolve
+
+__all__ = [
+    "FIGURES",
+    "NEEDS",
+    "Picture",
+    "Shown",
+    "Target",
+    "draw",
+    "figure",
+    "pictures",
+    "resolve",
+    "topics_for",
+]

@@ -1,0 +1,268 @@
+"""What a figure is drawn of: a run, a saved model, a data set, a recipe, or nothing.
+
+Knows what can be found out about each and finds it out when it is asked for, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from couette.codecs import Symmetric
+from couette.config import DataConfig, DiffusionConfig, RunConfig, RuntimeConfig
+from couette.contracts import Codec, Sizes
+from couette.data import Dataset, Splits, open_data
+from couette.data.hub import is_hub_name
+from couette.errors import InputError, UnknownName
+from couette.figures.registry import Need
+from couette.model import Model, build_network, load_model, read_config, sizes_of
+from couette.registry import CODECS, DATASETS, NETWORKS, RECIPES
+from couette.runs import RunFolder
+from couette.runtime import choose
+
+Kind = Literal["run", "model", "recipe", "data", "nothing"]
+Fit = Callable[[RunConfig, Dataset], RunConfig]
+
+_RUNS = Path("runs")
+"""Where `couette train` puts a run unless told otherwise."""
+
+_HELD: dict[Kind, frozenset[Need]] = {
+    "run": frozenset({"config", "data", "log", "model", "network"}),
+    "model": frozenset({"config", "model", "network"}),
+    "recipe": frozenset({"config", "data", "network"}),
+    "data": frozenset({"data"}),
+    "nothing": frozenset(),
+}
+_WANTED: dict[Need, str] = {
+    "config": "a run or a recipe; give the folder that `couette train` printed, or a recipe's name",
+    "data": "pictures; give a run, a data set or a recipe",
+    "log": "a run; give the folder that `couette train` printed",
+    "model": "a trained model; give the folder that `couette train` printed",
+    "network": "a network; give a run or a recipe",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What the user named.
+
+    Attributes:
+        given: the words as given, "" for nothing.
+        kind: what they turned out to name.
+        config: every setting of the run or recipe; of a data set, only `config.data` is its own.
+        folder: the run, where it is one.
+        weights: the folder that the model is loaded from, where it is not the run's newest.
+        average: whether the running average of the weights is used, where there is one.
+        runtime: where a model runs.
+    """
+
+    given: str
+    kind: Kind
+    config: RunConfig = field(default_factory=RunConfig)
+    folder: RunFolder | None = None
+    weights: Path | None = None
+    average: bool = True
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    fit: Fit | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in titles."""
+        if self.folder is not None:
+            return self.folder.path.resolve().name
+        return Path(self.given).name or self.given
+
+    @property
+    def run(self) -> RunFolder:
+        """The run.
+
+        Raises:
+            InputError: it is none.
+        """
+        if self.folder is None:
+            raise InputError(f"{self.described} is no run.")
+        return self.folder
+
+    @property
+    def described(self) -> str:
+        """What it is, in words: "the data set 'digits'"."""
+        if self.kind == "nothing":
+            return "nothing"
+        return f"the {'data set' if self.kind == 'data' else self.kind} '{self.given}'"
+
+    @cached_property
+    def model(self) -> Model:
+        """The trained model, ready to draw.
+
+        Raises:
+            CheckpointError and others: it is missing or damaged.
+        """
+        folder = self.weights or self.run.model_folder()
+        return load_model(folder, average=self.average, runtime=choose(self.runtime))
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The data, opened.
+
+        Raises:
+            DataError and others: they can't be.
+        """
+        return open_data(self.config.data)
+
+    @property
+    def unseen(self) -> Dataset:
+        """The pictures kept for evaluation; those of training where none are."""
+        return self.splits.test or self.splits.train
+
+    @property
+    def diffusion(self) -> DiffusionConfig:
+        return self.config.diffusion
+
+    @cached_property
+    def codec(self) -> Codec:
+        """Between pictures and what is noised; as they are, in [-1, 1], for bare data."""
+        codec: Codec = Symmetric() if self.kind == "data" else CODECS.build(self.config.codec)
+        return codec
+
+    @property
+    def one_step(self) -> bool:
+        """Whether it is a one-step denoiser, which knows a single noise level."""
+        return "config" in _HELD[self.kind] and self.diffusion.times.name == "fixed"
+
+    @cached_property
+    def points(self) -> bool:
+        """Whether it is about points in the plane."""
+        if self.folder is not None:
+            return list(self.folder.facts().get("shape", ()))[1:] == [1, 1]
+        if self.kind == "model":
+            return self.model.is_points
+        return self.kind in ("data", "recipe") and self.splits.train.points
+
+    @cached_property
+    def network(self) -> tuple[torch.nn.Module, Sizes]:
+        """The network, trained or fresh, and what it is built for.
+
+        Raises:
+            InputError: it is sized from the data when a run begins, and there is no run.
+        """
+        if self.kind in ("run", "model"):
+            saved = read_config(self.weights or self.run.model_folder())
+            return build_network(saved), sizes_of(saved)
+        data = self.splits.train
+        config = self.fit(self.config, data) if self.fit else self.config
+        if config.network.name == "auto":
+            raise InputError(
+                f"The recipe '{self.given}' sizes its network from the data when a run begins; "
+                "show the network of a run."
+            )
+        shape = self.codec.shape(data.channels, data.height, data.width)
+        sizes = Sizes(*shape, len(data.classes) if self.diffusion.drop < 1 else 0)
+        return NETWORKS.build(config.network, sizes), sizes
+
+    def lacks(self, needs: Iterable[Need]) -> str | None:
+        """What of `needs` it does not have, in words that say what to give instead; else None."""
+        wanted = frozenset(needs)
+        for need, words in _WANTED.items():
+            if need in wanted and need not in _HELD[self.kind]:
+                return f"needs {words}."
+        if "chain" in wanted and self.one_step:
+            return (
+                f"needs a model that makes pictures from noise; {self.described} is a one-step "
+                "denoiser: show its 'sigmas' or 'predictions'."
+            )
+        if "pictures" in wanted and self.points:
+            return f"draws pictures, and {self.described} is about points; show 'dye'."
+        if "points" in wanted and not self.points:
+            return (
+                "draws points in the plane; give such a data set (moons, swiss-roll, gaussians) "
+                "or a run trained on one."
+            )
+        return None
+
+
+def resolve(
+    given: str | None,
+    *,
+    data: str | None = None,
+    average: bool = True,
+    runtime: RuntimeConfig | None = None,
+    fit: Fit | None = None,
+) -> Target:
+    """Find out what the user means.
+
+    Args:
+        given: the folder of a run, a checkpoint or a saved model; the name of a recipe or a data
+            set; a folder of pictures; None for nothing. A name that is both a recipe's and a data
+            set's means the recipe, which comes with those data.
+        data: other data than those of the run or recipe.
+        average: the running average of the weights, where there is one.
+        runtime: where a model runs.
+        fit: sizes a recipe's network from its data.
+
+    Raises:
+        UnknownName: nothing of that name; the nearest run, data set or recipe is named.
+        CouetteError: what is there can't be read.
+    """
+    found = _find(given)
+    config = found.config
+    if data is not None:
+        config = config.replace(data={"source": data})
+    return Target(
+        found.given,
+        "data" if found.kind == "nothing" and data is not None else found.kind,
+        config,
+        found.folder,
+        found.weights,
+        average,
+        runtime or RuntimeConfig(),
+        fit,
+    )
+
+
+def _find(given: str | None) -> Target:
+    if not given:
+        return Target("", "nothing")
+    path = Path(given).expanduser()
+    if (path / "config.yaml").is_file():
+        run = RunFolder(path)
+        return Target(given, "run", run.config(), run)
+    if (path / "model.json").is_file():
+        return _saved(given, path)
+    if given in RECIPES:
+        return Target(given, "recipe", RECIPES[given]())
+    distant = is_hub_name(given) and path.parent != _RUNS
+    if given in DATASETS or path.is_dir() or distant:
+        return Target(given, "data", RunConfig(data=DataConfig(source=given)))
+    raise UnknownName("run, recipe or data set", given, [*RECIPES, *DATASETS, *_runs_near(path)])
+
+
+def _saved(given: str, path: Path) -> Target:
+    """A checkpoint of a run, or a model by itself."""
+    run = RunFolder(path.resolve().parent.parent)
+    if path.resolve().parent.name == "checkpoints" and run.exists():
+        return Target(given, "run", run.config(), run, path)
+    model = read_config(path)
+    config = RunConfig(
+        recipe=model.recipe,
+        codec=model.codec,
+        diffusion=model.diffusion,
+        network=model.network,
+        sampling=model.sampling,
+    )
+    return Target(given, "model", config, None, path)
+
+
+def _runs_near(path: Path) -> list[str]:
+    """The runs beside a path, and those in the usual place."""
+    found = []
+    for parent in dict.fromkeys((path.parent, _RUNS)):
+        try:
+            found += [str(each) for each in parent.iterdir() if (each / "config.yaml").is_file()]
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,71 @@
+"""Muon: steps whose singular values are all near one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_ROUNDS = 5
+_POLYNOMIAL = (3.4445, -4.7750, 2.0315)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised (Jordan et al. 2024, "Muon"), for the hidden weights of a network.
+
+    m ← μ·m + (1 − μ)·g; the step is lr·√max(1, rows/columns) times the nearest orthogonal matrix
+    to the Nesterov average of g and m. A convolution's weight is taken as the matrix of its
+    outputs by everything it reads.
+
+    torch.optim.Muon is the same for matrices; it refuses the four-dimensional weights of
+    convolutions, of which these networks are made.
+
+    Args:
+        params: weights of two or more dimensions.
+        lr: the step's size, as spectral norm.
+        momentum: μ.
+    """
+
+    def __init__(self, params: Iterable[Any], *, lr: float = 0.02, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step; weights of the same shape are orthogonalised together."""
+        for group in self.param_groups:
+            momentum = group["momentum"]
+            alike: dict[torch.Size, list[nn.Parameter]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    alike.setdefault(p.shape, []).append(p)
+            for shape, weights in alike.items():
+                steps = []
+                for p in weights:
+                    assert p.grad is not None
+                    if "momentum_buffer" not in self.state[p]:
+                        self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+                    buffer = self.state[p]["momentum_buffer"].lerp_(p.grad, 1 - momentum)
+                    steps.append(p.grad.lerp(buffer, momentum).flatten(1))
+                rows, columns = steps[0].shape
+                size = group["lr"] * max(1.0, rows / columns) ** 0.5
+                for p, step in zip(weights, orthogonal(torch.stack(steps)), strict=True):
+                    p.add_(step.reshape(shape), alpha=-size)
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Nearly the orthogonal factor of each (N, R, C) matrix: singular values between 0.7 and 1.2.
+
+    Five Newton–Schulz rounds with the quintic of Jordan et al. 2024, in bfloat16.
+    """
+    a, b, c = _POLYNOMIAL
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.bfloat16()
+    x = x.mT if tall else x
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    for _ in range(_ROUNDS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    found: Tensor = x.mT if tall else x
+    return found.to(matrices.dtype)

@@ -1,0 +1,107 @@
+"""What every registered sampler must do, whoever wrote it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from couette.contracts import Corruption, Noise
+from couette.errors import InputError
+from couette.registry import GRIDS, SAMPLERS, SCHEDULES
+from worlds import Constant, Crooked, Gaussian, draw, run, schedule
+
+
+def fresh(shape: tuple[int, ...]) -> Noise:
+    """A noise callable whose draws are numbered."""
+    count = iter(range(10_000))
+    return lambda t, u: draw(*shape, seed=next(count))
+
+
+def times_from(top: float, steps: int) -> Tensor:
+    return torch.linspace(top, 0, steps + 1, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+class TestEverySampler:
+    @pytest.mark.parametrize("on", list(SCHEDULES))
+    @pytest.mark.parametrize("steps", [1, 2, 50])
+    def test_a_constant_prediction_is_where_it_lands(self, name: str, on: str, steps: int) -> None:
+        """From pure noise too, where alpha is 0 on the flow; exactly, as sigma ends at 0."""
+        denoise = Constant(Corruption(schedule(on)), 0.3)
+        x = 3 * draw(2, 1, 4, 4)
+        out = run(name, denoise, x, times_from(1.0, steps), fresh(x.shape))
+        assert torch.allclose(out[-1].x, torch.full_like(x, 0.3), rtol=0, atol=1e-12)
+
+    def test_yields_each_step_after_its_move(self, name: str) -> None:
+        denoise, x, times = Crooked(Corruption(schedule("flow"))), draw(2, 3), times_from(0.9, 7)
+        out = run(name, denoise, x, times, fresh(x.shape))
+        assert [(step.index, step.count) for step in out] == [(i, 7) for i in range(7)]
+        assert [float(step.t) for step in out] == times[1:].tolist()
+        assert torch.equal(out[0].x0, denoise(x, times[0], {}).x0)
+        assert torch.equal(out[3].x0, denoise(out[2].x, times[3], {}).x0)
+
+    def test_mutates_nothing(self, name: str) -> None:
+        denoise, x, times = Crooked(Corruption(schedule("flow"))), draw(2, 3), times_from(0.9, 5)
+        before = x.clone()
+        out = SAMPLERS[name](denoise, x, times, {}, fresh(x.shape))
+        kept = [(step, step.x.clone(), step.x0.clone()) for step in out]
+        assert torch.equal(x, before)
+        for step, was_x, was_x0 in kept:
+            assert torch.equal(step.x, was_x) and torch.equal(step.x0, was_x0)
+
+    @pytest.mark.parametrize("times", [[0.5], [0.5, 0.5], [0.2, 0.4, 0.0]])
+    def test_refuses_times_that_do_not_fall(self, name: str, times: list[float]) -> None:
+        denoise = Constant(Corruption(schedule("flow")), 0.0)
+        with pytest.raises(InputError, match="each below the one before"):
+            run(name, denoise, draw(2, 3), torch.tensor(times, dtype=torch.float64))
+
+    def test_keeps_the_dtype(self, name: str) -> None:
+        x = draw(2, 3).float()
+        denoise = Crooked(Corruption(schedule("linear")))
+        noise = lambda t, u: torch.zeros(2, 3)  # noqa: E731
+        out = run(name, denoise, x, times_from(1.0, 3), noise)
+        assert all(step.x.dtype == torch.float32 for step in out)
+
+    @pytest.mark.parametrize("on", list(SCHEDULES))
+    def test_runs_from_pure_noise_with_an_exact_denoiser(self, name: str, on: str) -> None:
+        """With many steps the data's mean comes out, and no rows explode."""
+        denoise = Gaussian(schedule(on), mean=0.4, std=0.3)
+        level = denoise.corruption.schedule.level(torch.tensor(1.0, dtype=torch.float64))
+        x = draw(4000, seed=9) * level.sigma + 0.4 * level.alpha
+        end = run(name, denoise, x, times_from(1.0, 60), fresh(x.shape))[-1].x
+        assert bool(end.isfinite().all())
+        # Fixed draws; five standard errors, beyond which fresh ones fall once in 1.7 million.
+        assert float(end.mean()) == pytest.approx(0.4, abs=5 * 0.3 / 4000**0.5)
+        assert 0.15 < float(end.std()) < 0.45
+
+
+STOCHASTIC = [("ddpm", {}), ("ddpm", {"variance": "beta"}), ("ddim", {"eta": 0.5})]
+
+
+@pytest.mark.parametrize(("name", "given"), STOCHASTIC)
+def test_added_normal_noise_is_refused_by_the_uniform_mix(
+    name: str, given: dict[str, object]
+) -> None:
+    denoise = Constant(Corruption(schedule("flow"), "uniform"), 0.0)
+    with pytest.raises(InputError, match="trained on uniform noise"):
+        run(name, denoise, draw(2, 3), times_from(1.0, 3), **given)
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "mix", "heun"])
+def test_deterministic_ones_take_the_uniform_mix_and_ask_for_no_noise(name: str) -> None:
+    denoise = Constant(Corruption(schedule("flow"), "uniform"), 0.25)
+    assert float(run(name, denoise, draw(1, 1), times_from(1.0, 3))[-1].x) == pytest.approx(0.25)
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(list(GRIDS)), st.integers(2, 30))
+def test_every_grid_drives_every_sampler(grid: str, steps: int) -> None:
+    s = schedule("linear:steps=60")
+    times = GRIDS[grid](s, steps)
+    for name in SAMPLERS:
+        out = run(name, Constant(Corruption(s), -0.5), draw(2, 2), times, fresh((2, 2)))
+        assert len(out) == steps
+        assert torch.allclose(out[-1].x, torch.full((2, 2), -0.5).double(), atol=1e-12)

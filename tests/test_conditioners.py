@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from couette.conditioners import Labels
+from couette.contracts import Ask
+from couette.errors import InputError, UnknownName
+
+ANIMALS = Labels(("cat", "dog", "3"))
+
+
+def test_labels_and_none() -> None:
+    told = ANIMALS([Ask(2), Ask(), Ask(0)])
+    assert list(told) == ["label"]
+    assert told["label"].dtype == torch.int64
+    assert told["label"].tolist() == [2, 3, 0]
+
+
+def test_nothing_asked_has_the_same_keys() -> None:
+    assert ANIMALS([Ask()] * 2)["label"].tolist() == [3, 3]
+    assert Labels()([Ask()] * 2) == {}
+
+
+@pytest.mark.parametrize("label", [-1, 3, 100])
+def test_labels_out_of_range_are_refused(label: int) -> None:
+    with pytest.raises(InputError, match=f"Label {label} is out of range; this model knows 0 to 2"):
+        ANIMALS([Ask(0), Ask(label)])
+
+
+def test_a_model_without_classes_takes_no_label() -> None:
+    with pytest.raises(InputError, match="without labels"):
+        Labels()([Ask(0)])
+    with pytest.raises(InputError, match="without labels"):
+        Labels().find("0")
+
+
+def test_find_by_name_then_by_number() -> None:
+    assert ANIMALS.find("dog") == 1
+    assert ANIMALS.find("1") == 1
+    assert ANIMALS.find("3") == 2  # a name that looks like a number is a name
+
+
+@pytest.mark.parametrize(("given", "near"), [("dgo", "dog"), ("Cat", "cat")])
+def test_find_names_the_near_miss(given: str, near: str) -> None:
+    with pytest.raises(UnknownName, match=f"no label '{given}'; did you mean '{near}'"):
+        ANIMALS.find(given)
+
+
+@pytest.mark.parametrize("given", ["7", "-1", "", "²"])
+def test_find_refuses_what_is_neither(given: str) -> None:
+    with pytest.raises(UnknownName):
+        ANIMALS.find(given)

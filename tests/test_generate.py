@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from couette.config import DiffusionConfig, ModelConfig, SamplingConfig, Spec, parse, spec
+from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction
+from couette.errors import InputError
+from couette.generate import KeyedNoise, pictures, steps, times_of
+from couette.model import Model, assemble, build_network
+from couette.registry import SAMPLERS
+from couette.tensors import Stream, normal
+
+HEUN = SamplingConfig(sampler=spec("heun"), grid=spec("karras"), steps=3, guidance=2.0)
+
+
+def model(
+    *,
+    classes: tuple[str, ...] = ("a", "b", "c"),
+    codec: str = "symmetric",
+    sampling: SamplingConfig = HEUN,
+    network: str = "unet:size=tiny,width=16",
+    side: int = 8,
+    **diffusion: Any,
+) -> Model:
+    """A real network, small, with every weight drawn at random: a fresh one would output zeros."""
+    config = ModelConfig(
+        recipe="test",
+        channels=1 if side > 1 else 2,
+        height=side,
+        width=side,
+        classes=classes,
+        codec=spec(codec),
+        diffusion=parse(DiffusionConfig, diffusion, "a test"),
+        network=Spec.model_validate(network),
+        sampling=sampling,
+    )
+    net = build_network(config)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
+    return assemble(config, net.eval())
+
+
+@pytest.fixture(scope="module")
+def small() -> Model:
+    return model()
+
+
+ASKED = [Ask(i % 3) if i % 4 else Ask() for i in range(64)]
+
+
+def drawn(model: Model, asked: list[Ask], **given: Any) -> Tensor:
+    return torch.cat(list(pictures(model, asked, **given)))
+
+
+class Recorded:
+    """An editor that notes what the network's input was, and at what time."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Tensor, float]] = []
+
+    def __call__(self, denoise: Denoise) -> Denoise:
+        calls = self.calls
+
+        class Watched:
+            @property
+            def corruption(self) -> Corruption:
+                return denoise.corruption
+
+            def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+                calls.append((x.clone(), float(t)))
+                return denoise(x, t, cond)
+
+        return Watched()
+
+
+class TestPictures:
+    @pytest.mark.parametrize("sampler", list(SAMPLERS))
+    def test_a_picture_is_the_same_in_any_batch(self, small: Model, sampler: str) -> None:
+        """To 1e-5: sums over a batch of another size run in another order."""
+        sampling = HEUN.model_copy(update={"sampler": spec(sampler)})
+        given: dict[str, Any] = {"seed": 7, "sampling": sampling}
+        whole = drawn(small, ASKED, batch=64, **given)
+        assert whole.shape == (64, 1, 8, 8) and whole.dtype == torch.float32
+        threes = drawn(small, ASKED, batch=3, **given)
+        alone = drawn(small, ASKED[:5], batch=1, **given)
+        assert torch.allclose(threes, whole, rtol=0, atol=1e-5)
+        assert torch.allclose(alone, whole[:5], rtol=0, atol=1e-5)
+        assert float((whole[0] - whole[4]).abs().max()) > 0.1  # both unasked, on other noise
+
+    @pytest.mark.parametrize("batch", [1, 3, 64])
+    def test_its_first_noise_is_bit_equal_in_any_batch(self, small: Model, batch: int) -> None:
+        seen = Recorded()
+        drawn(small, ASKED, seed=7, batch=batch, editor=seen)
+        start = torch.cat([x for x, t in seen.calls if t == seen.calls[0][1]])
+        keys = torch.stack((torch.arange(64), torch.zeros(64, dtype=torch.int64)), 1)
+        expected = normal(7, keys, Stream.SAMPLING, (1, 8, 8)) * (80**2 + 1) ** 0.5
+        assert torch.allclose(start, expected, rtol=1e-6, atol=0)
+        whole = Recorded()
+        drawn(small, ASKED, seed=7, batch=64, editor=whole)
+        assert torch.equal(start, whole.calls[0][0])
+
+    def test_the_seed_and_the_label_matter(self, small: Model) -> None:
+        zero, one = (drawn(small, [Ask(0)] * 2, seed=seed) for seed in (0, 1))
+        other = drawn(small, [Ask(1)] * 2, seed=0)
+        assert float((zero - one).abs().max()) > 0.1
+        assert float((zero - other).abs().max()) > 1e-3
+        assert torch.equal(zero, drawn(small, [Ask(0)] * 2, seed=0))
+
+    def test_are_clamped_and_need_no_gradient(self, small: Model) -> None:
+        out = drawn(small, ASKED[:4], sampling=HEUN.model_copy(update={"guidance": 40.0}))
+        assert float(out.abs().max()) <= 1 and not out.requires_grad
+
+    def test_points_are_not_clamped(self) -> None:
+        points = model(classes=(), network="points:hidden=16,depth=2", side=1)
+        sampling = HEUN.model_copy(update={"guidance": 1.0, "clip": True, "steps": 1})
+        *_, last = steps(points, [Ask()] * 64, sampling=sampling)
+        out = drawn(points, [Ask()] * 64, sampling=sampling)
+        assert out.shape == (64, 2, 1, 1)
+        assert torch.equal(out, last.x)
+
+    def test_the_unit_codec_is_undone(self) -> None:
+        unit = model(codec="unit")
+        *_, last = steps(unit, ASKED[:4])
+        expected = (last.x * 2 - 1).clamp(-1, 1)
+        assert torch.allclose(drawn(unit, ASKED[:4]), expected, rtol=0, atol=1e-6)
+
+    @pytest.mark.parametrize("batch", [0, -1])
+    def test_a_batch_below_one_is_refused(self, small: Model, batch: int) -> None:
+        with pytest.raises(InputError, match="at least one picture"):
+            drawn(small, ASKED, batch=batch)
+
+
+class TestSteps:
+    def test_no_gradient_and_no_mode_left_behind(self, small: Model) -> None:
+        """`no_grad` never spans a yield: the caller's mode is the caller's."""
+        assert any(weight.requires_grad for weight in small.network.parameters())
+        for step in steps(small, ASKED[:2]):
+            assert torch.is_grad_enabled()
+            assert not step.x.requires_grad and not step.x0.requires_grad
+
+    @pytest.mark.parametrize(("codec", "low", "high"), [("symmetric", -1, 1), ("unit", 0, 1)])
+    def test_clip_clamps_each_prediction(self, codec: str, low: float, high: float) -> None:
+        wild = HEUN.model_copy(update={"guidance": 30.0})
+        free = [step.x0 for step in steps(model(codec=codec), ASKED[1:4], sampling=wild)]
+        assert max(float(x0.max()) for x0 in free) > high
+        tame = wild.model_copy(update={"clip": True})
+        for step in steps(model(codec=codec), ASKED[1:4], sampling=tame):
+            assert low <= float(step.x0.min()) and float(step.x0.max()) <= high
+
+    def test_guidance_one_runs_the_network_once(self, small: Model) -> None:
+        rows: list[int] = []
+        handle = small.network.register_forward_pre_hook(
+            lambda module, args: rows.append(args[0].shape[0])
+        )
+        for guidance in (1.0, 2.0):
+            sampling = HEUN.model_copy(update={"guidance": guidance, "steps": 1})
+            list(steps(small, ASKED[:5], sampling=sampling))
+        handle.remove()
+        assert rows == [5, 10]
+
+    def test_the_order_is_network_guidance_editor_threshold(self, small: Model) -> None:
+        """The network has both of guidance's passes, the editor one; the clamp comes last."""
+        sampling = HEUN.model_copy(update={"clip": True, "steps": 1})
+        seen: dict[str, int] = {}
+        handle = small.network.register_forward_pre_hook(
+            lambda module, args: seen.update(network=args[0].shape[0])
+        )
+
+        class Raised:
+            def __init__(self, denoise: Denoise) -> None:
+                self.denoise, self.corruption = denoise, denoise.corruption
+
+            def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+                seen["editor"] = x.shape[0]
+                return Prediction(self.denoise(x, t, cond).x0 + 100)
+
+        (step,) = steps(small, ASKED[1:4], sampling=sampling, editor=Raised)
+        handle.remove()
+        assert seen == {"network": 6, "editor": 3}
+        assert float(step.x0.min()) == float(step.x0.max()) == 1
+
+    def test_starts_at_the_power_of_its_level(self) -> None:
+        """T = 300 ends at √ᾱ = 0.22: DDPM starts from N(0, 1) all the same."""
+        short = model(
+            schedule="linear:steps=300",
+            parameterization="eps",
+            told="index",
+            sampling=SamplingConfig(sampler=spec("ddim"), grid=spec("strided"), steps=2),
+        )
+        seen = Recorded()
+        list(steps(short, [Ask()] * 64, seed=3, editor=seen))
+        keys = torch.stack((torch.arange(64), torch.zeros(64, dtype=torch.int64)), 1)
+        expected = normal(3, keys, Stream.SAMPLING, (1, 8, 8))
+        assert torch.allclose(seen.calls[0][0], expected, rtol=1e-6, atol=0)
+
+    def test_the_toy_mix_starts_from_uniform_noise(self) -> None:
+        toy = model(
+            schedule="flow",
+            noise="uniform",
+            parameterization="x0",
+            told="constant",
+            codec="unit",
+            sampling=SamplingConfig(sampler=spec("mix"), grid=spec("uniform"), steps=2),
+        )
+        seen = Recorded()
+        list(steps(toy, [Ask()] * 64, editor=seen))
+        start = seen.calls[0][0]
+        assert 0 <= float(start.min()) < 0.01 and 0.99 < float(start.max()) < 1
+
+    def test_sampler_draws_are_independent_of_the_start(self) -> None:
+        noise = KeyedNoise(0, torch.arange(4), (1, 32, 32), "cpu")
+        one = torch.tensor(1.0)
+        draws = [noise(one, one) for _ in range(3)]
+        for i, a in enumerate(draws):
+            for b in draws[:i]:
+                # Over 4096 products the mean is N(0, 1/4096); the draws are fixed.
+                assert abs(float((a * b).mean())) < 4 / 64
+
+
+class TestRefusals:
+    """All before the network has run once."""
+
+    @pytest.mark.parametrize(
+        ("asked", "change", "message"),
+        [
+            ([], {}, "at least 1"),
+            ([Ask(3)], {}, "knows 0 to 2"),
+            ([Ask(-1)], {}, "out of range"),
+            ([Ask()], {"sampler": spec("huen")}, "did you mean 'heun'"),
+            ([Ask()], {"sampler": spec("heun", eta=1)}, "no setting 'eta'"),
+            ([Ask()], {"sampler": spec("ddim", eta=3)}, "less than or equal to 1"),
+            ([Ask()], {"grid": spec("karas")}, "did you mean 'karras'"),
+            ([Ask()], {"grid": spec("strided")}, "needs a table"),
+        ],
+    )
+    def test_what_cannot_be_asked(
+        self, small: Model, asked: list[Ask], change: dict[str, Any], message: str
+    ) -> None:
+        sampling = HEUN.model_copy(update=change)
+        with pytest.raises(InputError, match=message):
+            steps(small, asked, sampling=sampling)
+        with pytest.raises(InputError, match=message):
+            next(pictures(small, asked, sampling=sampling))
+
+    def test_guidance_and_labels_without_classes(self) -> None:
+        bare = model(classes=())
+        with pytest.raises(InputError, match="trained with labels"):
+            steps(bare, [Ask()])
+        off = HEUN.model_copy(update={"guidance": 1.0})
+        with pytest.raises(InputError, match="without labels"):
+            steps(bare, [Ask(0)], sampling=off)
+
+    def test_eps_at_pure_noise(self) -> None:
+        """Where alpha is 0 the noise says nothing of the picture; karras starts below that."""
+        flow = model(schedule="flow", parameterization="eps", told="time")
+        even = HEUN.model_copy(update={"grid": spec("uniform")})
+        with pytest.raises(InputError, match="use the grid 'karras'"):
+            steps(flow, [Ask()], sampling=even)
+        *_, last = steps(flow, [Ask()], sampling=HEUN)
+        assert bool(last.x.isfinite().all())
+
+    def test_normal_noise_on_the_toy_mix(self) -> None:
+        toy = model(schedule="flow", noise="uniform", parameterization="x0", told="constant")
+        sampling = SamplingConfig(sampler=spec("ddpm"), grid=spec("uniform"), steps=2)
+        with pytest.raises(InputError, match="trained on uniform noise"):
+            next(steps(toy, [Ask()], sampling=sampling))
+
+
+def test_times_of_the_settings(small: Model) -> None:
+    sampling = HEUN.model_copy(update={"grid": spec("uniform"), "steps": 4})
+    assert times_of(small, sampling).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
