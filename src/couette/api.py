@@ -328,6 +328,8 @@ def ask(
 def sampling_of(model: Model, **settings: Any) -> SamplingConfig:
     """The model's own sampling with some settings replaced; None leaves one as it is.
 
+    Sampler and grid come back with all their settings, converted.
+
     Raises:
         ConfigError, UnknownName: a setting, sampler or grid that does not exist.
     """
@@ -335,6 +337,10 @@ def sampling_of(model: Model, **settings: Any) -> SamplingConfig:
     sampling = parse(
         SamplingConfig, {**model.config.sampling.model_dump(), **given}, "the sampling settings"
     )
-    SAMPLERS.check(sampling.sampler)
-    GRIDS.check(sampling.grid)
-    return sampling
+    sampler, grid = sampling.sampler, sampling.grid
+    return sampling.model_copy(
+        update={
+            "sampler": Spec(name=sampler.name, **SAMPLERS.check(sampler)),
+            "grid": Spec(name=grid.name, **GRIDS.check(grid)),
+        }
+    )

@@ -7,6 +7,7 @@ errors that name the near miss.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -22,6 +23,9 @@ from pydantic import (
 from couette.errors import ConfigError, nearest
 
 M = TypeVar("M", bound=BaseModel)
+
+_OUTER_COMMA = re.compile(r",(?![^(\[]*[)\]])")
+"""A comma that is not inside brackets."""
 
 FORMAT = 1
 """The version of what is written to disk; files of a later one are refused."""
@@ -50,7 +54,7 @@ class Spec(BaseModel):
         return dict(self.model_extra or {})
 
     def __str__(self) -> str:
-        rest = ",".join(f"{key}={value}" for key, value in self.settings.items())
+        rest = ",".join(f"{key}={_written(value)}" for key, value in self.settings.items())
         return f"{self.name}:{rest}" if rest else self.name
 
     def with_settings(self, **settings: Any) -> Spec:
@@ -59,21 +63,33 @@ class Spec(BaseModel):
 
 
 def spec_fields(text: str) -> dict[str, Any]:
-    """The fields of a Spec written as `name` or `name:key=value,key=value`.
+    """The fields of a Spec written as `name` or `name:key=value,key=(value,value)`.
 
     Raises:
         ConfigError: a setting without "=".
     """
     name, _, rest = text.partition(":")
     fields: dict[str, Any] = {"name": name.strip()}
-    for part in filter(None, (piece.strip() for piece in rest.split(","))):
+    for part in filter(None, (piece.strip() for piece in _OUTER_COMMA.split(rest))):
         key, equals, value = part.partition("=")
         if not equals:
             raise ConfigError(
                 f"'{text}' can't be read at '{part}'; write settings as {name}:key=value,key=value."
             )
-        fields[key.strip().replace("-", "_")] = value.strip()
+        fields[key.strip().replace("-", "_")] = _listed(value.strip())
     return fields
+
+
+def _written(value: Any) -> str:
+    """A setting as `spec_fields` reads it."""
+    return f"({','.join(map(_written, value))})" if isinstance(value, tuple) else str(value)
+
+
+def _listed(value: str) -> str | tuple[str, ...]:
+    """A value in brackets as a tuple of its parts."""
+    if value[:1] not in ("(", "[") or value[-1:] not in (")", "]"):
+        return value
+    return tuple(part for part in (piece.strip() for piece in value[1:-1].split(",")) if part)
 
 
 def tupled(value: Any) -> Any:
@@ -226,7 +242,8 @@ class RunConfig(Frozen):
         """
         fields = self.model_dump()
         for name, value in groups.items():
-            merged = isinstance(value, Mapping) and isinstance(fields.get(name), dict)
+            group = isinstance(getattr(self, name, None), Frozen)
+            merged = group and isinstance(value, Mapping)
             fields[name] = {**fields[name], **value} if merged else value  # type: ignore[dict-item]
         return parse(RunConfig, fields, "the settings")
 

@@ -13,7 +13,7 @@ from couette.evaluation import Part, Report, default_count, evaluate, write
 from couette.evaluation.measure import _rounds
 from couette.evaluation.report import Floor, Losses, Samples, Space
 from couette.model import assemble, build_network
-from evaluation.small_models import ONE_STEP, both, config, parrot, untrained
+from evaluation.small_models import both, config, parrot, untrained
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +154,11 @@ def test_what_can_not_be_measured_is_refused(digits: Splits) -> None:
         evaluate(models, large)
 
 
-def test_samples_that_are_not_finite_are_refused(digits: Splits) -> None:
-    model = parrot(digits.train)
-    model.network.get_buffer("pictures").fill_(float("nan"))
-    with pytest.raises(CouetteError, match="not finite"):
-        evaluate({"weights": model}, digits, count=10, sampling=ONE_STEP)
+def test_answers_that_are_not_finite_are_refused(digits: Splits) -> None:
+    broken = parrot(digits.train)
+    broken.network.get_buffer("pictures").fill_(float("nan"))
+    with pytest.raises(CouetteError, match="Losses of the weights are not finite"):
+        evaluate({"weights": broken}, digits, count=10)
 
 
 @pytest.mark.parametrize(

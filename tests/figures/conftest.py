@@ -7,6 +7,14 @@ import pytest
 
 from couette.recipes import RECIPES, Session
 
+_SMALL = {
+    "name": "unet2d",
+    "block_out_channels": (8, 8),
+    "attention": (False, False),
+    "norm_num_groups": 4,
+    "layers_per_block": 1,
+}
+
 
 def trained(out: Path, recipe: str, training: dict[str, Any], **groups: Any) -> Path:
     """A run of a few steps."""
@@ -33,7 +41,7 @@ def digits(runs: Path) -> Path:
         "digits",
         {"epochs": 2, "sample_every": "epoch"},
         data=data,
-        network="unet2d:block_out_channels=(8,8),norm_num_groups=4,layers_per_block=1",
+        network="unet:size=tiny,width=8,blocks=1",
     )
 
 
@@ -51,7 +59,7 @@ def table(runs: Path) -> Path:
         "ddpm",
         {"steps": 2},
         data={"source": "digits", "resolution": None},
-        network="unet2d:block_out_channels=(8,8),norm_num_groups=4,layers_per_block=1",
+        network=_SMALL,
         diffusion={"schedule": "linear:steps=12"},
         sampling={"steps": 12},
     )

@@ -14,7 +14,7 @@ from couette.figures.asked import asks, moments, sampling_of
 from couette.figures.dye import stirred
 from couette.figures.forward import corruption_of, even_times
 from couette.figures.predictions import compared, look, sweep
-from couette.figures.reverse import alike
+from couette.figures.reverse import matching
 from couette.figures.schedule import levels_of
 from couette.generate import finished, steps
 from couette.networks.plan import count_parameters
@@ -110,8 +110,10 @@ def test_moments_hold_every_input_with_its_prediction(toy: Path) -> None:
 def test_steps_and_sheets_are_as_large_as_asked(toy: Path, digits: Path) -> None:
     (five,) = pictures(resolve(str(toy)), "steps")
     assert "mix, 5 steps" in five.notes[0]
-    (sheet,) = pictures(resolve(str(digits)), "sheet", {"steps": 2, "count": 10})
-    assert sheet.notes == ("digits at step 6: heun, 2 steps.",)
+    (sheet,) = pictures(resolve(str(digits)), "sheet", {"steps": 2, "guidance": 1.0})
+    assert sheet.notes == ("digits at step 5: heun, 2 steps.",)
+    # Eight rows of ten classes, and their names above.
+    assert sheet.image.width > sheet.image.height
 
 
 def test_a_film_has_a_frame_for_each_moment_and_at_most_as_many_as_asked(toy: Path) -> None:
@@ -134,7 +136,7 @@ def test_real_pictures_are_of_the_classes_asked_for(digits: Path) -> None:
     data = target.splits.train
     asked = asks(target.model, 20)
     assert data.labels is not None
-    index = alike(data, asked)
+    index = matching(data, asked)
     assert data.labels[index].tolist() == [ask.label for ask in asked]
     assert names(str(digits), "real", steps=1, count=10) == ["real"]
 
@@ -152,12 +154,12 @@ def test_losses_are_read_as_they_were_logged(tmp_path: Path) -> None:
         journal.losses_of(RunFolder(tmp_path / "empty"))
 
 
-def test_the_loss_says_each_epochs_average(digits: Path, toy: Path) -> None:
+def test_the_loss_says_each_epochs_average(digits: Path, toy: Path, denoiser: Path) -> None:
     (alone,) = pictures(resolve(str(digits)), "loss")
     logged = [r["epoch_loss"] for r in RunFolder(digits).metrics() if "epoch_loss" in r]
     assert len(logged) >= 1
     assert all(f"{value:.6f}" in alone.notes[0] for value in logged)
-    (both,) = pictures(resolve(str(digits)), "loss", {"beside": (str(toy),)})
+    (both,) = pictures(resolve(str(digits)), "loss", {"beside": (str(toy), str(denoiser))})
     assert both.image.width < alone.image.width  # no panel of noise levels
 
 
@@ -183,17 +185,19 @@ def test_the_plan_counts_the_networks_parameters(toy: Path) -> None:
 
 
 def test_dye_walks_forward_and_comes_back(moons: Path) -> None:
-    made = pictures(resolve(str(moons)), "dye", {"steps": 3, "count": 150, "columns": 3})
+    made = pictures(
+        resolve(str(moons)), "dye", {"steps": 3, "count": 150, "columns": 3, "frames": 4}
+    )
     assert [each.name for each in made] == ["forward", "forward-film", "reverse", "reverse-film"]
-    assert len(made[3].frames) == 4
-    assert names("moons", "dye", count=100) == ["forward", "forward-film"]
+    assert [len(each.frames) for each in made] == [1, 4, 1, 4]
+    assert names("moons", "dye", count=100, frames=3) == ["forward", "forward-film"]
 
 
 def test_dye_ends_as_noise_of_unit_variance() -> None:
     target = resolve("moons")
     corruption = corruption_of(target)
-    clouds, titles = stirred(target, corruption, 3000, seed=0)
-    assert len(clouds) == len(titles) == len(even_times(corruption.schedule, 48))
+    clouds, titles = stirred(target, corruption, 3000, 24, seed=0)
+    assert len(clouds) == len(titles) == len(even_times(corruption.schedule, 24))
     assert clouds[-1].std(axis=0) == pytest.approx([1, 1], abs=0.05)
     start = target.splits.train.values[:3000].reshape(-1, 2).numpy()
     np.testing.assert_allclose(clouds[0], start, atol=1e-6)

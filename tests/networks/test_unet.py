@@ -13,6 +13,7 @@ from couette.contracts import Sizes
 from couette.errors import ConfigError
 from couette.networks.unet import (
     HEAD,
+    MANY,
     PRESETS,
     Attention,
     Block,
@@ -113,6 +114,18 @@ def test_products_equal_the_fused_kernel() -> None:
     q, k, v = torch.randn(3, 2, 4, 9, 16).unbind()
     expected = F.scaled_dot_product_attention(q, k, v)
     torch.testing.assert_close(attend(q, k, v), expected)
+
+
+def test_many_tokens_are_not_paired_in_memory() -> None:
+    q = torch.randn(1, 1, MANY + 1, 8, requires_grad=True)
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) or t, lambda t: t
+    ):
+        out = attend(q, q, q)
+    assert max(kept) <= q.numel()
+    weights = torch.softmax(q * 8**-0.5 @ q.mT, dim=-1)
+    torch.testing.assert_close(out, weights @ q)
 
 
 def test_attention_does_not_care_for_positions() -> None:

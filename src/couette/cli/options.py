@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import tyro
 from pydantic import BaseModel, ConfigDict, create_model
 
-from couette.config import RunConfig, Spec
+from couette.config import RunConfig, Spec, spec_fields
 from couette.errors import InputError
 from couette.registry import (
     CODECS,
@@ -131,6 +131,15 @@ def take_flag(arguments: list[str], name: str) -> tuple[str | None, list[str]]:
     return value, rest
 
 
+def spec_of(text: str) -> Spec:
+    """A part as it is written on the command line: `ddim:eta=0.5`.
+
+    Raises:
+        ConfigError: a setting without "=".
+    """
+    return Spec.model_validate(spec_fields(text))
+
+
 def parse_config(
     base: RunConfig, verb: str, arguments: list[str], extra: Mapping[str, tuple[Any, Any]]
 ) -> tuple[RunConfig, dict[str, Any]]:
@@ -149,8 +158,7 @@ def parse_config(
     parts: dict[str, Spec] = {}
     for path in PARTS:
         text, arguments = take_flag(arguments, path)
-        given = Spec.model_validate(text) if text is not None else None
-        parts[path] = given or _at(base, path)
+        parts[path] = _at(base, path) if text is None else spec_of(text)
     groups = _opened(base, "", parts)
     fields: dict[str, Any] = {name: (type(value), value) for name, value in groups.items()}
     found = tyro.cli(

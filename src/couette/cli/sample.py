@@ -10,9 +10,8 @@ from typing import Annotated, Literal
 import tyro
 
 from couette import api
-from couette.cli.options import normal_flags, parse_call
+from couette.cli.options import normal_flags, parse_call, spec_of
 from couette.cli.pictures import written
-from couette.config import Spec
 from couette.errors import InputError
 
 Format = Literal["grid", "png", "npz", "gif"]
@@ -67,8 +66,8 @@ def sample(
     sampling = api.sampling_of(
         held,
         guidance=guidance,
-        sampler=None if sampler is None else Spec.model_validate(sampler),
-        grid=None if grid is None else Spec.model_validate(grid),
+        sampler=None if sampler is None else spec_of(sampler),
+        grid=None if grid is None else spec_of(grid),
         steps=steps,
         clip=clip,
     )

@@ -6,7 +6,8 @@ rotated (Gidaris et al. 2018). Its last features before the decision are the spa
 by one number so that over the training pictures their mean variance is 1.
 
 It is kept in the cache, by data and settings, and named by the hash of its weights: distances are
-comparable where those hashes are equal, and only there.
+comparable where those hashes are equal, and only there. Trained again on the same processor with as
+many threads it is the same to the bit; elsewhere it may differ, so carry the cache along.
 """
 
 from __future__ import annotations

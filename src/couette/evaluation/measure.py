@@ -267,6 +267,7 @@ class _Evaluation:
             )
             for data in (self.test, self.train)
         ]
+        _finite(torch.tensor([found[0].loss, found[1].loss]), f"Losses of the {name}")
         return Losses(
             model=name,
             pictures=count,
@@ -291,11 +292,7 @@ class _Evaluation:
             if self.progress:
                 self.progress(f"samples of the {name}", done, self.count)
         samples = torch.cat(parts)
-        if not bool(samples.isfinite().all()):
-            raise CouetteError(
-                f"Samples of the {name} are not finite, so nothing can be measured on them; try "
-                "more steps or another sampler, or train it anew with a lower --training.lr."
-            )
+        _finite(samples, f"Samples of the {name}")
         return samples, time.perf_counter() - begun
 
     def _judged(self, features: FeatureSpace | None, drawn: Tensor) -> Judged | None:
@@ -329,6 +326,14 @@ class _Evaluation:
         if told and not self._labelled:
             notes.append("The models' classes are not those of the data; no class was asked for.")
         return tuple(notes)
+
+
+def _finite(values: Tensor, what: str) -> None:
+    if not bool(values.isfinite().all()):
+        raise CouetteError(
+            f"{what} are not finite, so nothing can be measured on them. Try another sampler or "
+            "checkpoint, or train anew with a lower --training.lr."
+        )
 
 
 def _one_step(model: Model) -> bool:

@@ -86,6 +86,9 @@ class Judged(Frozen):
 class Floor(Frozen):
     """Real against real: as near as `count` perfect samples would come to the held-out ones.
 
+    The feature network knows these training pictures, which widens the floor a little, so a very
+    good model can come out just below it.
+
     count: training pictures. held_out: how many they are compared with. judged: the held-out ones.
     """
 

@@ -17,6 +17,7 @@ from couette.figures.asked import asks, moment_words, moments, said, sampling_of
 from couette.figures.registry import (
     Columns,
     Fps,
+    Frames,
     Guidance,
     Label,
     Length,
@@ -35,7 +36,6 @@ Cloud = NDArray[np.float64]
 
 Particles = Annotated[int, Field(ge=1, le=100, description="particles whose paths are drawn")]
 Points = Annotated[int, Field(ge=100, le=100_000, description="points in the cloud")]
-_MOMENTS = 48
 
 
 @figure("dye", needs=("data", "points"))
@@ -52,12 +52,13 @@ def dye(
     label: Label = None,
     guidance: Guidance = None,
     sampler: Sampler = None,
+    frames: Frames = 48,
     fps: Fps = 12.0,
     seed: Seed = 0,
 ) -> list[Picture]:
     """A drop of dye as density with the paths of a few particles: forward, and back by a model."""
     corruption = forward.corruption_of(target, schedule)
-    out, titles = stirred(target, corruption, count, seed)
+    out, titles = stirred(target, corruption, count, frames, seed)
     made = _drawn("forward", out, titles, particles, columns, fps)
     made[0] = still("forward", made[0].image, *_said(corruption))
     if target.kind == "run":
@@ -73,9 +74,9 @@ def dye(
 
 
 def stirred(
-    target: Target, corruption: Corruption, count: int, seed: int
+    target: Target, corruption: Corruption, count: int, frames: int, seed: int
 ) -> tuple[list[Cloud], list[str]]:
-    """A cloud at moments of the forward chain, from clean to noise, and a title for each.
+    """A cloud at `frames` moments of the forward chain, clean to noise, and a title for each.
 
     The chain is walked step by step, so a point's places are one path of a diffusing particle.
     """
@@ -83,7 +84,7 @@ def stirred(
     index = forward.chosen(data, 0, count)
     x0 = forward.encoded(data, index, Symmetric())
     schedule = corruption.schedule
-    times = forward.even_times(schedule, _MOMENTS)[1:]
+    times = forward.even_times(schedule, frames)[1:]
     clouds, titles = [_cloud(x0)], [moment_words(schedule, times.new_zeros(()))]
     for t, x in zip(times, forward.chain(x0, times, corruption, index, seed), strict=True):
         level = schedule.level(t)

@@ -38,7 +38,7 @@ def loss(
     log: Annotated[bool, Field(description="a logarithmic axis")] = False,
 ) -> list[Picture]:
     """The loss over training, its averages by epoch, and the loss at each noise level."""
-    runs = named([target, *others(target, beside, "loss")])
+    runs = named([target, *others(target, beside, "loss", alike=False)])
     found = {name: losses_of(each.run) for name, each in runs.items()}
     alone = len(found) == 1
     only = next(iter(found.values()))

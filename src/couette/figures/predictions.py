@@ -108,8 +108,8 @@ def look(target: Target, source: Target, columns: int, first: int, seed: int) ->
     model, data = target.model, source.unseen
     if (model.config.channels, model.config.height, model.config.width) != data.sizes[:3]:
         raise InputError(
-            f"{target.described} was trained on pictures of another size than those of "
-            f"{source.described}."
+            f"'{target.name}' was trained on pictures of another size than those of "
+            f"{source.described}; compare runs of one size."
         )
     index = forward.chosen(data, first, columns)
     x0 = forward.encoded(data, index, model.codec)

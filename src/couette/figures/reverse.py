@@ -152,14 +152,14 @@ def real(
     asked = asks(model, count, label)
     drawn = torch.cat(list(pictures(model, asked, seed=seed, sampling=sampling)))
     data = target.splits.train
-    like = to_float(data.pictures(alike(data, asked)))
+    like = to_float(data.pictures(matching(data, asked)))
     classes = model.conditioner.classes
     sheets = {"real": _sheet(like, asked, classes), "generated": _sheet(drawn, asked, classes)}
     note = f"Real pictures are of the training data; generated with {said(sampling)}."
     return [still("real", side_by_side(sheets), note)]
 
 
-def alike(data: Dataset, asked: list[Ask]) -> torch.Tensor:
+def matching(data: Dataset, asked: list[Ask]) -> torch.Tensor:
     """Different samples of the data, the first of each class asked for, (B,) int64.
 
     Where a class has too few they come again.
@@ -177,8 +177,13 @@ def alike(data: Dataset, asked: list[Ask]) -> torch.Tensor:
     return torch.tensor(found, dtype=torch.int64)
 
 
-def others(target: Target, names: tuple[str, ...], topic: str) -> list[Target]:
+def others(
+    target: Target, names: tuple[str, ...], topic: str, *, alike: bool = True
+) -> list[Target]:
     """The runs to draw beside a target.
+
+    Args:
+        alike: whether they must be of its kind: pictures, points, or one-step denoisers.
 
     Raises:
         InputError: one is no run, or not of the same kind.
@@ -188,7 +193,7 @@ def others(target: Target, names: tuple[str, ...], topic: str) -> list[Target]:
         other = resolve(name, average=target.average, runtime=target.runtime)
         if other.kind not in ("run", "model"):
             raise InputError(f"'{topic}' draws runs beside each other; {other.described} is none.")
-        if other.points != target.points or other.one_step != target.one_step:
+        if alike and (other.points, other.one_step) != (target.points, target.one_step):
             raise InputError(
                 f"'{topic}' can't draw {target.described} and {other.described} beside each "
                 "other: they are not of one kind."

@@ -85,7 +85,7 @@ class Target:
             InputError: it is none.
         """
         if self.folder is None:
-            raise InputError(f"{self.described} is no run.")
+            raise InputError(f"'{self.given}' is no run; give the folder of one.")
         return self.folder
 
     @property

@@ -36,7 +36,10 @@ def default() -> RunConfig:
             average=0.08,
         ),
         sampling=SamplingConfig(
-            sampler=spec("heun"), grid=spec("karras"), steps=12, guidance=1.5
+            sampler=spec("heun"),
+            grid=spec("karras", sigma_min=0.01, sigma_max=40.0),
+            steps=8,
+            guidance=1.5,
         ),
     )
 
@@ -49,7 +52,7 @@ def digits() -> RunConfig:
         update={
             "recipe": "digits",
             "data": DataConfig(source="digits"),
-            "training": base.training.model_copy(update={"minutes": 1.0}),
+            "training": base.training.model_copy(update={"minutes": 1.0, "batch": 64, "lr": 3e-3}),
         }
     )
 
@@ -70,5 +73,6 @@ def points() -> RunConfig:
             ),
             "network": spec("points"),
             "training": base.training.model_copy(update={"minutes": 1.0, "batch": 512}),
+            "sampling": base.sampling.model_copy(update={"steps": 18}),
         }
     )

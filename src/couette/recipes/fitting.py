@@ -29,8 +29,4 @@ def network_for(data: Dataset) -> Spec:
     if data.points:
         return spec("points")
     side = max(data.height, data.width)
-    if side <= 20:
-        return spec("unet", size="tiny")
-    if side <= 32:
-        return spec("unet", size="small")
-    return spec("unet", size="base")
+    return spec("unet", size="tiny" if side <= 32 else "small" if side <= 64 else "base")

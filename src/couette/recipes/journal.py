@@ -62,6 +62,11 @@ class Journal:
         if due:
             self._write()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there are lines that the disk has refused so far."""
+        return bool(self._rows)
+
     def flush(self) -> None:
         """Write what was collected since the last line. Raises StorageError as `take`."""
         self._end_line()

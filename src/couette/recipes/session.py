@@ -218,7 +218,7 @@ class Session:
         except StorageError as error:
             first, self._log_fails = not self._log_fails, True
             return Note(f"{error} Training goes on; the log is written later.") if first else None
-        self._log_fails = False
+        self._log_fails &= self.journal.waiting
         return None
 
     def _draw(self) -> Iterator[Event]:

@@ -1,0 +1,317 @@
+"""The command line: bad input is one sentence and code 2, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from couette.cli import VERBS, main
+from small_runs import FAST, losses, session
+
+POINTS = (
+    *("moons", "--data.limit", "64", "--network", "points:hidden=8,depth=1"),
+    *("--batch", "16", "--runtime.dtype", "float32", "--runtime.threads", "1"),
+)
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """The command line in this process, in a folder of its own."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: object) -> Result:
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(each) for each in arguments])
+        out, err = self.capsys.readouterr()
+        code = caught.value.code
+        return Result(code if isinstance(code, int) else 1, out, err)
+
+    def refused(self, *arguments: object) -> str:
+        """Exit code 2, a sentence on stderr, no file made or changed."""
+        before = files(Path())
+        result = self(*arguments)
+        assert result.code == 2, result
+        assert "Traceback" not in result.err
+        assert files(Path()) == before
+        return result.err
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def shell(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    return Shell(capsys)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of a step each: `labelled` pictures, and `plain` ones without labels."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, drop in (("labelled", 0.1), ("plain", 1.0)):
+        settings = {
+            **FAST,
+            "data": {"source": "digits", "limit": 40, "resolution": 8},
+            "network": "unet:size=tiny,width=8",
+            "diffusion": {"drop": drop},
+            "training": {"batch": 8},
+        }
+        losses(session(folder / name, settings, length={"steps": 1}))
+    return folder
+
+
+class TestWithoutTorch:
+    def imported(self, *arguments: str) -> tuple[str, set[str]]:
+        code = (
+            "import sys; from couette.cli import main\n"
+            "try: main(sys.argv[1:])\n"
+            "except SystemExit as e: code = e.code\n"
+            "print(code, *sys.modules, file=sys.stderr)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+        )
+        exit_code, *modules = done.stderr.split()
+        assert exit_code == "0"
+        return done.stdout, {name.partition(".")[0] for name in modules}
+
+    def test_help(self) -> None:
+        out, modules = self.imported("--help")
+        assert all(f"  {verb}" in out for verb in VERBS)
+        assert not modules & {"torch", "numpy", "PIL", "tyro", "pydantic", "matplotlib", "sklearn"}
+
+
+class TestTrain:
+    def test_settings_and_aliases_reach_the_run(self, shell: Shell) -> None:
+        """Also the words that users of diffusers' scripts know."""
+        result = shell(
+            *("train", "--train_data_dir=digits", "--output_dir", "run", "--seed", 5),
+            *("--train_batch_size", 8, "--gradient_accumulation_steps=2", "--max_train_steps", 2),
+            *("--learning_rate", "3e-4", "--mixed_precision", "bf16", "--checkpointing_steps", 2),
+            *("--resolution", 8, "--data.limit", 40, "--runtime.threads", 1),
+            *("--network", "unet", "--network.size", "tiny", "--network.width", 8),
+            *("--schedule", "edm", "--diffusion.schedule.sigma-max", 50),
+        )
+        assert (result.code, result.err) == (0, "")
+        config = yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))
+        training = config["training"]
+        assert {name: training[name] for name in ("steps", "batch", "accumulate", "lr")} == {
+            "steps": 2,
+            "batch": 8,
+            "accumulate": 2,
+            "lr": 3e-4,
+        }
+        assert (training["minutes"], training["seed"], training["save_every"]) == (None, 5, 2)
+        assert config["runtime"]["dtype"] == "bfloat16"
+        assert (config["network"]["size"], config["network"]["width"]) == ("tiny", 8)
+        assert config["data"]["source"] == "digits"
+        assert config["data"]["resolution"] == 8
+        assert config["diffusion"]["schedule"]["sigma_max"] == 50.0
+        assert "couette sample run" in result.out
+
+    def test_a_finished_run_is_extended(self, shell: Shell) -> None:
+        assert shell("train", *POINTS, "--out", "run", "--steps", 2).code == 0
+        result = shell("train", "--out", "run", "--resume", "--steps", 4, "--json")
+        assert (result.code, result.err) == (0, "")
+        events = [json.loads(line) for line in result.out.splitlines()]
+        assert "going on from step 2" in events[0]["notes"]
+        assert events[-1] == {"event": "done", "path": "run", "step": 4}
+        again = shell("train", "--output_dir", "run", "--resume_from_checkpoint", "latest")
+        assert again.code == 0
+        assert "Trained 4 steps" in again.out
+
+    def test_json_is_one_object_a_line(self, shell: Shell) -> None:
+        result = shell("train", *POINTS, "--out", "run", "--steps", 3, "--json")
+        events = [json.loads(line) for line in result.out.splitlines()]
+        kinds = [event["event"] for event in events]
+        assert (kinds[0], kinds[-1]) == ("begin", "done")
+        assert {"step", "saved", "drawn"} <= set(kinds)
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("digit",), "There is no folder or data set 'digit'; did you mean 'digits'?"),
+            ((*POINTS, "--recipe", "berkely-time"), "did you mean 'berkeley-time'?"),
+            ((*POINTS, "--network", "pints"), "There is no network 'pints'; did you mean 'points'"),
+            ((*POINTS, "--schedule", "cosin"), "did you mean 'cosine'?"),
+            ((*POINTS, "--sampler", "eulr"), "did you mean 'euler'?"),
+            ((*POINTS, "--network", "points:hiden=3"), "did you mean 'hidden'?"),
+            ((*POINTS, "--network"), "--network needs a value"),
+            ((*POINTS, "--steps", "5", "--minutes", "1"), "--steps and --minutes contradict"),
+            ((*POINTS, "--steps", "0"), "steps"),
+            ((*POINTS, "--steps", "-3"), "steps"),
+            ((*POINTS, "--epochs", "-1"), "epochs"),
+            ((*POINTS, "--batch", "0"), "batch"),
+            ((*POINTS, "--lr", "0"), "lr"),
+            ((*POINTS, "--lr", "nan"), "lr"),
+            ((*POINTS, "--training.accumulate", "3"), "accumulate 3 does not divide batch 16"),
+            ((*POINTS, "--seed", "-1"), "seed"),
+            ((*POINTS, "--no-such-flag", "1"), "no-such-flag"),
+            ((*POINTS, "--mixed_precision", "fp8"), "--mixed_precision takes bf16 or no"),
+            ((*POINTS, "--resume_from_checkpoint", "best"), "takes latest, not 'best'"),
+            ((*POINTS, "--resume"), "say which run"),
+            (("--out", "nowhere", "--resume"), "There is no run in nowhere"),
+            (("digits", "--resolution", "0"), "resolution"),
+            (("digits", "--network", "unet", "--network.patch", "99"), "patch"),
+            (("digits", "--network", "berkeley", "--resolution", "18"), "18"),
+        ],
+    )
+    def test_bad_input(self, shell: Shell, arguments: tuple[str, ...], words: str) -> None:
+        assert words in shell.refused("train", *arguments)
+
+    def test_an_empty_folder(self, shell: Shell) -> None:
+        Path("empty").mkdir()
+        assert "empty" in shell.refused("train", "empty", "--out", "run")
+
+    def test_out_exists(self, shell: Shell, runs: Path) -> None:
+        err = shell.refused("train", *POINTS, "--out", runs / "plain")
+        assert "already holds a run; go on with --resume, or give another --out" in err
+
+    def test_out_is_a_file(self, shell: Shell) -> None:
+        Path("file").touch()
+        for out in ("file", "file/run"):
+            err = shell.refused("train", *POINTS, "--steps", 1, "--out", out)
+            assert err.startswith("couette: Can't write file")
+            assert "choose another place with --out" in err
+
+    def test_resume_with_other_data(self, shell: Shell, runs: Path) -> None:
+        err = shell.refused("train", "moons", "--out", runs / "plain", "--resume")
+        assert err.startswith("couette: ")
+        err = shell.refused("train", "--out", runs / "plain", "--resume", "--data.limit", 30)
+        assert "are not those that" in err
+
+    def test_resume_with_another_network(self, shell: Shell, runs: Path) -> None:
+        flags = ("--network", "unet", "--network.size", "tiny", "--network.width", 16)
+        err = shell.refused("train", "--out", runs / "plain", "--resume", *flags)
+        assert "Use the config they were trained with" in err
+
+
+class TestSample:
+    FEW = ("--count", 2, "--steps", 2)
+
+    def test_formats(self, shell: Shell, runs: Path) -> None:
+        run = runs / "labelled"
+        for name in ("x.png", "x.npz", "x.gif"):
+            kind = {"png": "grid"}.get(name[2:], name[2:])
+            result = shell("sample", run, *self.FEW, "--format", kind, "--out", name, "--json")
+            assert (result.code, result.err) == (0, "")
+            assert json.loads(result.out)["paths"] == [name]
+        with np.load("x.npz", allow_pickle=False) as arrays:
+            assert arrays["images"].shape == (2, 8, 8)
+            assert arrays["images"].dtype == np.uint8
+            assert arrays["labels"].tolist() == [-1, -1]
+        assert shell("sample", run, *self.FEW, "--format", "png", "--out", "sheet").code == 0
+        assert [p.name for p in sorted(Path("sheet").iterdir())] == ["00000.png", "00001.png"]
+
+    def test_labels_guidance_and_the_settings_in_the_file(self, shell: Shell, runs: Path) -> None:
+        flags = ("--label", "each", "--guidance", 2, "--sampler", "ddim:eta=0.5", "--seed", 9)
+        run = runs / "labelled"
+        result = shell("sample", run, "--count", 10, "--steps", 2, *flags, "--out", "a.png")
+        assert (result.code, result.err) == (0, "")
+        with Image.open("a.png") as image:
+            own = json.loads(image.text["couette"])  # type: ignore[attr-defined]
+        assert own["seed"] == 9
+        assert own["sampling"]["guidance"] == 2.0
+        assert own["sampling"]["sampler"] == {"name": "ddim", "eta": 0.5}
+        result = shell("sample", run, *self.FEW, "--no-metadata", "--out", "b.png")
+        with Image.open("b.png") as image:
+            assert not image.text  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize(
+        ("run", "arguments", "words"),
+        [
+            ("labeled", (), "did you mean"),
+            ("labelled", ("--label", "11"), "There is no label '11'"),
+            ("labelled", ("--label", "-1"), "-1"),
+            ("labelled", ("--sampler", "hein"), "did you mean 'heun'?"),
+            ("labelled", ("--sampler", "ddim:etta=1"), "did you mean 'eta'?"),
+            ("labelled", ("--sampler", "ddim:eta"), "can't be read at 'eta'"),
+            ("labelled", ("--grid", "karas"), "did you mean 'karras'?"),
+            ("labelled", ("--steps", "0"), "steps"),
+            ("labelled", ("--count", "0"), "at least 1, not 0"),
+            ("labelled", ("--count", "-4"), "at least 1, not -4"),
+            ("labelled", ("--batch", "0"), "at least one picture, not 0"),
+            ("labelled", ("--guidance", "nan"), "guidance"),
+            ("labelled", ("--format", "npz", "--out", "x.png"), "writes one .npz file"),
+            ("labelled", ("--format", "png", "--out", "x.png"), "writes a folder"),
+            ("labelled", ("--format", "jpeg"), "jpeg"),
+            ("labelled", ("--device", "mps"), "doctor"),
+            ("labelled", ("--device", "tpu"), "tpu"),
+            ("labelled", ("--no-such-flag",), "no-such-flag"),
+            ("plain", ("--label", "3"), "trained without labels; leave out --label"),
+            ("plain", ("--guidance", "2"), "leave out --guidance"),
+        ],
+    )
+    def test_bad_input(
+        self, shell: Shell, runs: Path, run: str, arguments: tuple[str, ...], words: str
+    ) -> None:
+        assert words in shell.refused("sample", runs / run, *arguments)
+
+    def test_out_in_a_file(self, shell: Shell, runs: Path) -> None:
+        Path("file").touch()
+        err = shell.refused("sample", runs / "plain", *self.FEW, "--out", "file/x.png")
+        assert "choose another place" in err
+
+    def test_a_checkpoint_of_another_shape(self, shell: Shell, runs: Path) -> None:
+        folder = next((runs / "plain" / "checkpoints").iterdir())
+        for file in folder.iterdir():
+            Path("copy").mkdir(exist_ok=True)
+            (Path("copy") / file.name).write_bytes(file.read_bytes())
+        fields = json.loads(Path("copy/model.json").read_text(encoding="utf-8"))
+        fields["network"]["width"] = 16
+        Path("copy/model.json").write_text(json.dumps(fields), encoding="utf-8")
+        assert "do not fit the network of their config" in shell.refused("sample", "copy")
+        fields["network"]["name"] = "uner"
+        Path("copy/model.json").write_text(json.dumps(fields), encoding="utf-8")
+        assert "did you mean 'unet'?" in shell.refused("sample", "copy")
+
+
+class TestMain:
+    def test_nothing_and_versions(self, shell: Shell) -> None:
+        assert "usage: couette VERB" in shell().out
+        assert shell("--version").out.startswith("couette 0.")
+
+    def test_an_unknown_verb(self, shell: Shell) -> None:
+        assert "There is no command 'trian'; did you mean 'train'?" in shell.refused("trian")
+
+    def test_debug_shows_where(self, shell: Shell) -> None:
+        result = shell("train", "digit", "--debug")
+        assert result.code == 2
+        assert "Traceback" in result.err
+        assert result.err.endswith("did you mean 'digits'?\n")
+
+    @pytest.mark.parametrize("family", ["samplers", "recipes", "networks", "data"])
+    def test_list(self, shell: Shell, family: str) -> None:
+        found = json.loads(shell("list", family, "--json").out)
+        assert found.keys() == {family}
+        assert all(entry["summary"] for entry in found[family].values())
+        plain = shell("list", family).out
+        assert all(name in plain for name in found[family])
+        assert "did you mean" in shell.refused("list", family[:-1] + "z")
+
+    def test_doctor(self, shell: Shell) -> None:
+        found = json.loads(shell("doctor", "--json").out)
+        assert found["packages"]["torch"]
+        assert "cpu" in found["will use"] or found["cards"]
+        assert "will use" in shell("doctor").out
