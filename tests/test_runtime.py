@@ -73,7 +73,7 @@ class TestProbe:
         assert chosen.dtype == "float32"
         assert "bfloat16 was not exact enough" in chosen.why
 
-    def test_dropout_is_no_reason_to_rule_it_out_and_the_generator_is_left_alone(self) -> None:
+    def test_dropout_is_no_reason_to_rule_it_out(self) -> None:
         """Both dtypes are judged on the same dropped units."""
         network = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.9))
         assert "exact" not in self.choose(network).why

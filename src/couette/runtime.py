@@ -52,9 +52,10 @@ class Runtime:
         return torch.autocast(self.device, torch.bfloat16)
 
     def describe(self) -> str:
-        """One line: "cpu, 2 threads, bfloat16: 1.8x faster than float32 in a probe"."""
+        """One line: "cpu, 2 threads, bfloat16: 1.8x as fast as float32 on 2 in a probe"."""
         name = torch.cuda.get_device_name() if self.device == "cuda" else self.device
-        threads = f", {self.threads} threads" if self.device == "cpu" else ""
+        plural = "" if self.threads == 1 else "s"
+        threads = f", {self.threads} thread{plural}" if self.device == "cpu" else ""
         return f"{name}{threads}, {self.dtype}: {self.why}"
 
     def state(self) -> dict[str, Any]:

@@ -268,9 +268,27 @@ class TestNotFinite:
         assert newest is not None and newest.name == f"step_{5 + PATIENCE:08d}"
         weights = storage.read_tensors(newest / "network.safetensors")
         assert all(value.isfinite().all() for value in weights.values())
-        plain = session(tmp_path / "plain", POINTS, length={"steps": 5})
-        losses(plain)
+        plain = session(tmp_path / "plain", POINTS, length={"steps": 100})
+        losses(plain, stop_after=5)
         kept = plain.folder.newest()
         assert kept is not None
         good = storage.read_tensors(kept / "network.safetensors")
         assert all(torch.equal(weights[name], good[name]) for name in good)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_sampling_writes_nothing(tmp_path: Path, number: int) -> None:
+    losses(session(tmp_path / "run", POINTS, length={"steps": 1}))
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    mark = tmp_path / "mark"
+    where = "couette.generate:finished"
+    with processes.child(
+        tmp_path / "child", processes.command_paused, where, mark, "sample", tmp_path / "run"
+    ) as run:
+        run.until(mark.exists)
+        run.send(number)
+        mark.unlink()
+        assert run.wait() == 128 + number
+        assert run.errors.startswith("couette: ")
+        assert "Traceback" not in run.errors
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before

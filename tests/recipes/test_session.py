@@ -57,7 +57,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         ({"data": {"source": "moons", "limit": 1}}, DataError, "two are needed"),
         ({"data": {"source": "moons", "flip": True}}, ConfigError, "made of points"),
         ({"network": "unett"}, UnknownName, "did you mean 'unet'"),
-        ({"network": "unet"}, ShapeError, "unet"),
+        ({"network": "berkeley"}, ShapeError, "berkeley"),
         ({"network": "points:hiden=3"}, ConfigError, "did you mean 'hidden'"),
         ({"network": "auto:hidden=3"}, ConfigError, "sized from the data"),
         ({"diffusion": {"schedule": spec("linaer")}}, UnknownName, "did you mean 'linear'"),

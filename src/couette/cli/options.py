@@ -140,6 +140,20 @@ def spec_of(text: str) -> Spec:
     return Spec.model_validate(spec_fields(text))
 
 
+def take_flags(arguments: list[str], name: str) -> tuple[tuple[str, ...], list[str]]:
+    """All values of `--name VALUE VALUE …`, and the arguments without them."""
+    values: list[str] = []
+    rest: list[str] = []
+    here = False
+    for each in arguments:
+        if each.startswith("--"):
+            here = each == f"--{name}"
+            rest += [] if here else [each]
+        else:
+            (values if here else rest).append(each)
+    return tuple(values), rest
+
+
 def parse_config(
     base: RunConfig, verb: str, arguments: list[str], extra: Mapping[str, tuple[Any, Any]]
 ) -> tuple[RunConfig, dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from couette.cli.options import normal_flags, take_flag
+from couette.cli.options import normal_flags, take_flag, take_flags
 from couette.config import RuntimeConfig, parse
 from couette.errors import InputError
 from couette.figures import FIGURES, NEEDS, Shown, Target, draw, resolve, topics_for
@@ -120,12 +120,15 @@ def _parsed(topic: str | None, flags: list[str]) -> tuple[Any, dict[str, Any]]:
     return found, {**settings, **{name: value for name, value in specs.items() if value}}
 
 
-def _specs(topic: str, flags: list[str]) -> tuple[dict[str, str | None], list[str]]:
+def _specs(topic: str, flags: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The settings that name a part, as `--sampler ddim:eta=0.5`, taken out of the flags."""
-    found: dict[str, str | None] = {}
+    found: dict[str, Any] = {}
     for name, info in FIGURES.settings(topic).model_fields.items():
-        if "Spec" in str(info.annotation):
-            found[name], flags = take_flag(flags, name.replace("_", "-"))
+        if "Spec" not in str(info.annotation):
+            continue
+        flag = name.replace("_", "-")
+        several = "tuple" in str(info.annotation)
+        found[name], flags = (take_flags if several else take_flag)(flags, flag)
     return found, flags
 
 

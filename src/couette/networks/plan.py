@@ -42,7 +42,8 @@ def plan(network: nn.Module, sizes: Sizes) -> list[PlanRow]:
     """The network's blocks in the order in which they first run, then those that did not.
 
     A block is a direct child of the network; containers (ModuleList, ModuleDict, and modules whose
-    attribute `nested` is true) are opened. The parameters of all rows add up to `count_parameters`. The network is left as it was found.
+    attribute `nested` is true) are opened. The parameters of all rows add up to
+    `count_parameters`. The network is left as it was found.
 
     Args:
         network: any network, on any device.

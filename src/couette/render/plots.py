@@ -147,7 +147,7 @@ def loss_curve(
     # Losses fall: the upper right corner is the free one.
     axes.legend(
         loc="upper right", frameon=True, framealpha=0.85, edgecolor="none",
-        title="thin: each step\nbold: running median", title_fontsize=TEXT - 2, alignment="left",
+        title="thin: as logged\nbold: running median", title_fontsize=TEXT - 2, alignment="left",
     )  # fmt: skip
     return figure
 

@@ -79,7 +79,13 @@ class Stream:
     def take(self, keys: Tensor) -> Batch:
         """The batch of these (index, epoch) pairs."""
         raw = self.dataset.pictures(keys[:, 0]).to(self.device, non_blocking=True)
-        raw = augment(raw, flip=self.config.flip, crop=self.config.crop, seed=self.seed, keys=keys)
+        raw = augment(
+            raw,
+            flip=self.config.flip,
+            crop=self.config.crop,
+            seed=self.seed,
+            keys=keys.to(self.device),
+        )
         data = to_float(raw) if raw.dtype == torch.uint8 else raw
         cond = {}
         if self.labelled and self.dataset.labels is not None:
