@@ -1,0 +1,1 @@
+"""Speeds as ratios measured in one run: `make bench`. Results stand in docs/results.md."""

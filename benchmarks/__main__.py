@@ -1,0 +1,24 @@
+"""python -m benchmarks [NAME …]: run all benchmarks, or those named."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import train_speed
+
+ALL = {"train_speed": train_speed.run}
+
+
+def main() -> int:
+    unknown = [name for name in sys.argv[1:] if name not in ALL]
+    if unknown:
+        print(f"There is no benchmark '{unknown[0]}'; choose from: {', '.join(ALL)}.")
+        return 2
+    for name in sys.argv[1:] or ALL:
+        print(f"## {name}")
+        ALL[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
