@@ -16,6 +16,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,13 @@ from couette.storage import (
     write_json,
 )
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 STATE = "state.json"
+_LOCK = ".lock"
 
 
 class RunFolder:
@@ -147,6 +154,25 @@ class RunFolder:
         """Remove what a killed process left half written."""
         for parent in (self.path, self.checkpoints, self.samples):
             sweep(parent)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process from training this run meanwhile, where the system can.
+
+        Raises:
+            InputError: one is training it.
+        """
+        if fcntl is None:
+            yield
+            return
+        with explained(self.path, 0), (self.path / _LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"Another process is training {self.path}; wait for it, or stop it first."
+                ) from None
+            yield
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a line to the log, whole or not at all.

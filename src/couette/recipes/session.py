@@ -7,20 +7,20 @@ checked. Its events are then pulled by whoever shows them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import nn
 
 from couette import storage
-from couette.config import ModelConfig, RunConfig, RuntimeConfig
-from couette.contracts import Ask, Batch, Codec
-from couette.data import Dataset, Splits, open_data
-from couette.denoiser import build_denoiser
+from couette.config import RunConfig, RuntimeConfig
+from couette.contracts import Ask
+from couette.data import Splits, open_data
 from couette.errors import (
     CheckpointError,
     ConfigError,
@@ -31,19 +31,18 @@ from couette.errors import (
     StorageError,
 )
 from couette.generate import steps
-from couette.model import AVERAGE, CONFIG, WEIGHTS, Model, assemble, build_network, load_weights
+from couette.model import AVERAGE, CONFIG, WEIGHTS, Model, assemble, load_weights
+from couette.recipes.building import build_probe, build_trainer, enough, model_config
 from couette.recipes.cadence import Cadence
 from couette.recipes.card import card
 from couette.recipes.fitting import fit
 from couette.recipes.journal import Journal
 from couette.recipes.preview import evaluating, preview, preview_sampling
 from couette.recipes.signals import Signals
-from couette.registry import CODECS, GRIDS, SAMPLERS
 from couette.render import save
 from couette.runs import STATE, RunFolder
 from couette.runtime import Runtime, choose
-from couette.training import DiffusionObjective, PowerAverage, Progress, Stream, Trainer
-from couette.training.plan import Plan
+from couette.training import Progress
 
 
 @dataclass(frozen=True)
@@ -92,14 +91,16 @@ class Session:
             )
         checkpoint = self._checkpoint() if resume else None
         self.data: Splits = open_data(config.data)
-        _enough(self.data.train)
+        enough(self.data.train)
         self.config = fit(config, self.data.train)
         self.model_config = model_config(self.config, self.data.train)
         if resume:
-            self._same_data()
+            self._same_run()
         self.runtime = self._runtime(checkpoint)
         self.runtime.apply()
-        self.trainer = self._trainer()
+        self._network, self.trainer = build_trainer(
+            self.config, self.model_config, self.data.train, self.runtime
+        )
         self.models = {"weights": self._model(self._network)}
         if self.trainer.average is not None:
             self.models["average"] = self._model(self.trainer.average.network)
@@ -131,6 +132,7 @@ class Session:
         """Train, log, draw and save, to the end of the plan.
 
         Raises:
+            InputError: another process is training this run.
             Interrupted: SIGINT, SIGTERM or SIGHUP came; the state was saved first.
             Diverged: gradients stopped being finite.
             StorageError: the last checkpoint could not be written.
@@ -139,9 +141,9 @@ class Session:
             self.folder.begin(self.config, self._facts())
         else:
             self.folder.write_config(self.config)
-        self.folder.sweep()
-        self.folder.rewind(self.trainer.step)
-        with Signals(self._stop):
+        with self.folder.held(), Signals(self._stop):
+            self.folder.sweep()
+            self.folder.rewind(self.trainer.step)
             try:
                 yield from self._loop()
             except (Diverged, GeneratorExit):
@@ -256,6 +258,7 @@ class Session:
     def _runtime(self, checkpoint: Path | None) -> Runtime:
         """As it was, for a resumed run on a like machine; else, or where asked, decided anew."""
         asked = self.config.runtime
+        probe = partial(build_probe, self.config, self.model_config, self.data.train)
         if checkpoint is not None:
             state = storage.read_json(checkpoint / STATE)
             try:
@@ -263,12 +266,12 @@ class Session:
                 used = {name: getattr(before, name) for name in RuntimeConfig.model_fields}
                 choose(RuntimeConfig(**used))
             except ConfigError:  # a device that this machine lacks
-                return choose(asked, self._probe)
+                return choose(asked, probe)
             except (KeyError, TypeError, ValueError) as error:
                 raise CheckpointError(f"{checkpoint / STATE} is damaged ({error}).") from None
             if all(value in ("auto", None, used[name]) for name, value in asked):
                 return before
-        return choose(asked, self._probe)
+        return choose(asked, probe)
 
     def _check_sampling(self) -> None:
         """Refuse, before anything is trained, samplers and grids that this model can't take.
@@ -284,44 +287,6 @@ class Session:
             with evaluating(model.network):
                 next(steps(model, [Ask()], sampling=preview_sampling(model.config)))
 
-    def _probe(self) -> tuple[nn.Module, Callable[[], torch.Tensor]]:
-        """A throw-away network and its loss on one small batch, for the runtime to time."""
-        with torch.random.fork_rng(devices=[]):
-            network = build_network(self.model_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        denoiser = build_denoiser(self.config.diffusion, cast(Any, network))
-        classes = len(self.model_config.classes)
-        objective = DiffusionObjective(denoiser, self.config.diffusion, classes, 0).train()
-        size = min(32, self.config.training.batch)
-        batch = self._stream("cpu", batch=size)(0)
-        return network, lambda: objective(batch, "network").loss.mean()
-
-    def _trainer(self) -> Trainer:
-        training = self.config.training
-        torch.manual_seed(training.seed)
-        network = build_network(self.model_config)
-        self._network = self.runtime.place(network)
-        if self.runtime.compile:
-            self._network.compile()
-        denoiser = build_denoiser(self.config.diffusion, cast(Any, self._network), self.runtime)
-        classes = len(self.model_config.classes)
-        objective = DiffusionObjective(denoiser, self.config.diffusion, classes, training.seed)
-        average = PowerAverage(self._network, training.average) if training.average else None
-        plan = Plan(training, len(self.data.train))
-        stream = self._stream(self.runtime.device, batch=training.batch)
-        return Trainer(objective, stream, training, plan, average)
-
-    def _stream(self, device: str, batch: int) -> Callable[[int], Batch]:
-        codec: Codec = CODECS.build(self.config.codec)
-        return Stream(
-            self.data.train,
-            codec,
-            self.config.data,
-            batch=batch,
-            seed=self.config.training.seed,
-            device=device,
-            labelled=bool(self.model_config.classes),
-        )
-
     def _model(self, network: nn.Module) -> Model:
         return assemble(self.model_config, network, self.runtime)
 
@@ -335,9 +300,21 @@ class Session:
             )
         return checkpoint
 
-    def _same_data(self) -> None:
-        before = self.folder.facts().get("fingerprint")
-        if before != self.data.train.fingerprint:
+    def _same_run(self) -> None:
+        """Refuse to go on with other data or another model than the run was begun with.
+
+        Raises:
+            DataError, ConfigError: what differs.
+        """
+        before = self.folder.config()
+        for path in ("network", "codec", "diffusion", "training.seed", "training.batch"):
+            was, now = (attrgetter(path)(config) for config in (before, self.config))
+            if was != now:
+                raise ConfigError(
+                    f"{self.folder.path} was begun with {path} {was}, not {now}; leave that out to "
+                    "go on with it, or begin anew with another --out."
+                )
+        if self.folder.facts().get("fingerprint") != self.data.train.fingerprint:
             raise DataError(
                 f"The data in {self.config.data.source} are not those that {self.folder.path} was "
                 "trained on; resume with the same data, or begin anew with another --out."
@@ -376,36 +353,3 @@ class Session:
             "runtime": self.runtime.state(),
             "begun": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-
-
-def model_config(config: RunConfig, data: Dataset) -> ModelConfig:
-    """What a model trained so is, as data.
-
-    Raises:
-        UnknownName, ConfigError, InputError: a part that does not exist or does not fit.
-    """
-    SAMPLERS.check(config.sampling.sampler)
-    GRIDS.check(config.sampling.grid)
-    classes = data.classes if config.diffusion.drop < 1 else ()
-    # A recipe's guidance is meant for labels; without any there is nothing to guide by.
-    unguided = {} if classes else {"guidance": 1.0}
-    return ModelConfig(
-        recipe=config.recipe,
-        channels=data.channels,
-        height=data.height,
-        width=data.width,
-        classes=classes,
-        codec=config.codec,
-        diffusion=config.diffusion,
-        network=config.network,
-        sampling=config.sampling.model_copy(update=unguided),
-        data=f"{data.name}: {data.describe().splitlines()[0]}",
-        data_fingerprint=data.fingerprint,
-    )
-
-
-def _enough(data: Dataset) -> None:
-    if len(data) < 2:
-        raise DataError(
-            f"'{data.name}' holds {len(data)} usable picture; training needs at least 2."
-        )

@@ -1,0 +1,108 @@
+"""The parts of a run, built from its settings and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from couette.config import ModelConfig, RunConfig
+from couette.contracts import Codec
+from couette.data import Dataset
+from couette.denoiser import build_denoiser
+from couette.errors import DataError
+from couette.model import build_network
+from couette.registry import CODECS, GRIDS, SAMPLERS
+from couette.runtime import Runtime
+from couette.training import DiffusionObjective, PowerAverage, Stream, Trainer
+from couette.training.plan import Plan
+
+_PROBED = 32
+"""Pictures in the batch that the runtime times."""
+
+
+def enough(data: Dataset) -> None:
+    """Refuse data that nothing can be learned from.
+
+    Raises:
+        DataError: fewer than two pictures.
+    """
+    if len(data) < 2:
+        raise DataError(
+            f"'{data.name}' holds {len(data)} usable picture; training needs at least 2."
+        )
+
+
+def model_config(config: RunConfig, data: Dataset) -> ModelConfig:
+    """What a model trained so is, as data.
+
+    Raises:
+        UnknownName, ConfigError, InputError: a part that does not exist or does not fit.
+    """
+    SAMPLERS.check(config.sampling.sampler)
+    GRIDS.check(config.sampling.grid)
+    classes = data.classes if config.diffusion.drop < 1 else ()
+    # A recipe's guidance is meant for labels; without any there is nothing to guide by.
+    unguided = {} if classes else {"guidance": 1.0}
+    return ModelConfig(
+        recipe=config.recipe,
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=classes,
+        codec=config.codec,
+        diffusion=config.diffusion,
+        network=config.network,
+        sampling=config.sampling.model_copy(update=unguided),
+        data=f"{data.name}: {data.describe().splitlines()[0]}",
+        data_fingerprint=data.fingerprint,
+    )
+
+
+def build_trainer(
+    config: RunConfig, model: ModelConfig, data: Dataset, runtime: Runtime
+) -> tuple[nn.Module, Trainer]:
+    """The network, its weights drawn from the run's seed, and the trainer around it.
+
+    Raises:
+        ConfigError, ShapeError: settings that do not fit each other or the data.
+    """
+    training = config.training
+    torch.manual_seed(training.seed)
+    network = runtime.place(build_network(model))
+    if runtime.compile:
+        network.compile()
+    denoiser = build_denoiser(config.diffusion, cast(Any, network), runtime)
+    objective = DiffusionObjective(denoiser, config.diffusion, len(model.classes), training.seed)
+    average = PowerAverage(network, training.average) if training.average else None
+    stream = _stream(config, model, data, runtime.device, training.batch)
+    return network, Trainer(objective, stream, training, Plan(training, len(data)), average)
+
+
+def build_probe(
+    config: RunConfig, model: ModelConfig, data: Dataset
+) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """A throw-away network and its loss on one small batch, for the runtime to time."""
+    with torch.random.fork_rng(devices=[]):
+        network = Runtime().place(build_network(model))
+    denoiser = build_denoiser(config.diffusion, cast(Any, network))
+    objective = DiffusionObjective(denoiser, config.diffusion, len(model.classes), 0).train()
+    batch = _stream(config, model, data, "cpu", min(_PROBED, config.training.batch))(0)
+    return network, lambda: objective(batch, "network").loss.mean()
+
+
+def _stream(
+    config: RunConfig, model: ModelConfig, data: Dataset, device: str, batch: int
+) -> Stream:
+    codec: Codec = CODECS.build(config.codec)
+    return Stream(
+        data,
+        codec,
+        config.data,
+        batch=batch,
+        seed=config.training.seed,
+        device=device,
+        labelled=bool(model.classes),
+    )
