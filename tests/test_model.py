@@ -18,6 +18,7 @@ from couette.model import (
     AVERAGE,
     CONFIG,
     WEIGHTS,
+    assemble,
     build_network,
     load_model,
     load_weights,
@@ -227,3 +228,9 @@ def test_json_of_a_config_is_plain_data() -> None:
     fields = config().model_dump(mode="json")
     assert json.loads(json.dumps(fields)) == fields
     assert ModelConfig.model_validate(fields) == config()
+
+
+@pytest.mark.parametrize(("channels", "points"), [(1, False), (2, True), (3, False)])
+def test_a_picture_of_one_pixel_is_not_a_point(channels: int, points: bool) -> None:
+    held = config(spec("points"), 1).model_copy(update={"channels": channels})
+    assert assemble(held, build_network(held)).is_points == points

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from couette import runtime
 from couette.config import RuntimeConfig
 from couette.errors import ConfigError
-from couette.runtime import Runtime, choose
+from couette.runtime import Runtime, choose, evaluating
 
 
 def test_what_is_asked_for_is_taken() -> None:
@@ -77,3 +77,11 @@ class TestProbe:
         """Both dtypes are judged on the same dropped units."""
         network = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.9))
         assert "exact" not in self.choose(network).why
+
+
+def test_evaluating_gives_each_module_its_own_mode_back() -> None:
+    network = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(1))
+    network[1].eval()
+    with evaluating(network):
+        assert not any(module.training for module in network.modules())
+    assert [module.training for module in network.modules()] == [True, True, False]

@@ -11,18 +11,17 @@ import torch
 from torch import Tensor
 
 from couette import generate
-from couette.config import DataConfig, RunConfig, RuntimeConfig, SamplingConfig, Spec, parse
-from couette.contracts import Ask, Step
+from couette.config import DataConfig, RunConfig, RuntimeConfig, Spec, parse
+from couette.contracts import Step
 from couette.data import POINTS, open_data
 from couette.errors import InputError, UnknownName
 from couette.evaluation import Part, Report, write
 from couette.evaluation import evaluate as measure
 from couette.model import AVERAGE, Model, load_model
 from couette.recipes import RECIPES, Event, Session
-from couette.registry import GRIDS
 from couette.runs import RunFolder, find_model
 from couette.runtime import choose
-from couette.samplers import SAMPLERS
+from couette.storage import check_writable
 
 Given = Mapping[str, Any]
 _COLORS = {1: "gray", 3: "rgb"}
@@ -203,7 +202,7 @@ def sample(
         InputError: what was asked does not fit the model.
     """
     held = model if isinstance(model, Model) else load(model)
-    asked, sampling = ask(held, count, label), sampling_of(held, **settings)
+    asked, sampling = generate.ask(held, count, label), generate.sampling_of(held, **settings)
     return torch.cat(
         list(generate.pictures(held, asked, seed=seed, batch=batch, sampling=sampling))
     )
@@ -219,7 +218,7 @@ def steps(
 ) -> Iterator[Step]:
     """Draw one batch step by step: a generator of Steps. Arguments as for `sample`."""
     held = model if isinstance(model, Model) else load(model)
-    asked, sampling = ask(held, count, label), sampling_of(held, **settings)
+    asked, sampling = generate.ask(held, count, label), generate.sampling_of(held, **settings)
     return generate.steps(held, asked, seed=seed, sampling=sampling)
 
 
@@ -266,7 +265,9 @@ def evaluate(
     drawn = {"average": list(models)[-1:], "raw": ["weights"], "both": list(models)}
     if weights not in drawn:
         raise UnknownName("choice of weights", weights, drawn)
-    sampling = sampling_of(models["weights"], **settings)
+    where = Path(out) if out else path / "evaluation"
+    check_writable(where)
+    sampling = generate.sampling_of(models["weights"], **settings)
     report = measure(
         models,
         open_data(_data_of(path, models["weights"], data), progress),
@@ -278,7 +279,7 @@ def evaluate(
         progress=progress,
         watch=watch,
     )
-    return report, write(report, Path(out) if out else path / "evaluation")
+    return report, write(report, where)
 
 
 def _data_of(path: Path, model: Model, data: str | Path | None) -> DataConfig:
@@ -299,48 +300,3 @@ def _data_of(path: Path, model: Model, data: str | Path | None) -> DataConfig:
         return base.model_copy(update={"source": str(data)})
     size = {"resolution": (held.height, held.width), "color": _COLORS.get(held.channels, "auto")}
     return base.model_copy(update={"source": str(data), **size})
-
-
-def ask(
-    model: Model, count: int, label: int | str | Sequence[int | str] | None = None
-) -> list[Ask]:
-    """What each of `count` pictures is asked to show.
-
-    Raises:
-        InputError: no pictures, an unknown label, or not one label per picture.
-    """
-    if count < 1:
-        raise InputError(f"The count of pictures is at least 1, not {count}.")
-    find = model.conditioner.find
-    if label is None:
-        return [Ask()] * count
-    if label == "each":
-        classes = len(model.conditioner.classes)
-        find("0" if classes else "each")  # says so where the model has no classes
-        return [Ask(label=i % classes) for i in range(count)]
-    if isinstance(label, (int, str)):
-        return [Ask(label=find(str(label)))] * count
-    if len(label) != count:
-        raise InputError(f"{len(label)} labels were given for {count} pictures; give one each.")
-    return [Ask(label=find(str(each))) for each in label]
-
-
-def sampling_of(model: Model, **settings: Any) -> SamplingConfig:
-    """The model's own sampling with some settings replaced; None leaves one as it is.
-
-    Sampler and grid come back with all their settings, converted.
-
-    Raises:
-        ConfigError, UnknownName: a setting, sampler or grid that does not exist.
-    """
-    given = {name: value for name, value in settings.items() if value is not None}
-    sampling = parse(
-        SamplingConfig, {**model.config.sampling.model_dump(), **given}, "the sampling settings"
-    )
-    sampler, grid = sampling.sampler, sampling.grid
-    return sampling.model_copy(
-        update={
-            "sampler": Spec(name=sampler.name, **SAMPLERS.check(sampler)),
-            "grid": Spec(name=grid.name, **GRIDS.check(grid)),
-        }
-    )

@@ -169,7 +169,10 @@ class TrainingConfig(Frozen):
     ] = "adamw"
     lr: Annotated[float, Field(gt=0, description="peak learning rate of adamw")] = 1e-3
     muon_lr: Annotated[float, Field(gt=0, description="peak learning rate of muon")] = 0.02
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.99,
+    )
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup: Annotated[int, Field(ge=0, description="steps of linear warm-up")] = 100
@@ -209,7 +212,9 @@ class SamplingConfig(Frozen):
     sampler: Spec = spec("heun")
     grid: Annotated[Spec, Field(description="where the steps lie")] = spec("karras")
     steps: Annotated[int, Field(ge=1, le=100_000)] = 18
-    guidance: Annotated[float, Field(description="classifier-free guidance scale; 1 is off")] = 1.0
+    guidance: Annotated[
+        float, Field(ge=-1000, le=1000, description="classifier-free guidance scale; 1 is off")
+    ] = 1.0
     clip: Annotated[bool, Field(description="clamp each prediction to the pictures' range")] = False
 
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from couette.config import SamplingConfig
+from couette.config import SamplingConfig, Spec, parse, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
 from couette.errors import InputError
 from couette.guidance import classifier_free
@@ -65,6 +66,68 @@ class _Final:
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
         p = self.denoise(x, t, cond)
         return p if self.limits is None else p._replace(x0=p.x0.clamp(*self.limits))
+
+
+def ask(
+    model: Model, count: int, label: int | str | Sequence[int | str] | None = None
+) -> list[Ask]:
+    """What each of `count` pictures is asked to show.
+
+    Args:
+        model: the model, which knows its classes.
+        count: how many pictures.
+        label: a class by name or number for all, "each" for every class in turn, one per
+            picture, or None for anything.
+
+    Raises:
+        InputError: no pictures, an unknown label, or not one label per picture.
+    """
+    if count < 1:
+        raise InputError(f"The count of pictures is at least 1, not {count}.")
+    find = model.conditioner.find
+    if label is None:
+        return [Ask()] * count
+    if label == "each" and model.conditioner.classes:
+        return in_turn(model, count)
+    if isinstance(label, (int, str)):
+        return [Ask(label=find(str(label)))] * count
+    if len(label) != count:
+        raise InputError(f"{len(label)} labels were given for {count} pictures; give one each.")
+    return [Ask(label=find(str(each))) for each in label]
+
+
+def in_turn(model: Model, count: int) -> list[Ask]:
+    """Every class in turn; nothing in particular for a model without classes."""
+    classes = len(model.conditioner.classes)
+    return [Ask(label=i % classes if classes else None) for i in range(count)]
+
+
+def sampling_of(model: Model, **settings: Any) -> SamplingConfig:
+    """The model's own sampling with some settings replaced; None leaves one as it is.
+
+    Sampler and grid come back with all their settings, converted.
+
+    Raises:
+        ConfigError, UnknownName: a setting, sampler or grid that does not exist.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    fields = {**model.config.sampling.model_dump(), **given}
+    sampling = parse(SamplingConfig, fields, "the sampling settings")
+    sampler, grid = sampling.sampler, sampling.grid
+    return sampling.model_copy(
+        update={
+            "sampler": Spec(name=sampler.name, **SAMPLERS.check(sampler)),
+            "grid": Spec(name=grid.name, **GRIDS.check(grid)),
+        }
+    )
+
+
+def shortened(sampling: SamplingConfig, steps: int) -> SamplingConfig:
+    """The same sampling in at most `steps` steps; fewer of DDPM's chain are drawn with DDIM."""
+    if steps >= sampling.steps:
+        return sampling
+    sampler = spec("ddim") if sampling.sampler.name == "ddpm" else sampling.sampler
+    return sampling.model_copy(update={"steps": steps, "sampler": sampler})
 
 
 def times_of(model: Model, sampling: SamplingConfig) -> Tensor:

@@ -54,7 +54,7 @@ class Model:
     @property
     def is_points(self) -> bool:
         """Whether it makes 2-D points, (N, 2, 1, 1), instead of pictures."""
-        return self.config.height == self.config.width == 1
+        return (self.config.channels, self.config.height, self.config.width) == (2, 1, 1)
 
 
 def sizes_of(config: ModelConfig) -> Sizes:

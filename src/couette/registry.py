@@ -8,7 +8,7 @@ twice. Nothing is ever imported by a string that a file holds.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
@@ -68,6 +68,11 @@ class Registry(Generic[P]):
             where = f"{self.kind} '{spec.name}'"
             raise ConfigError(explain(error, model, where)) from None
 
+    def explicit(self, spec: Spec) -> Spec:
+        """The spec with every setting that is not None written out, checked as by `check`."""
+        settings = {name: value for name, value in self.check(spec).items() if value is not None}
+        return Spec(name=spec.name, **settings)
+
     def build(self, spec: Spec, *args: Any) -> Any:
         """Call the part with `args` and the spec's settings."""
         return self[spec.name](*args, **self.check(spec))
@@ -106,3 +111,16 @@ CODECS: Registry[Any] = Registry("codec")
 SAMPLERS: Registry[Any] = Registry("sampler")
 DATASETS: Registry[Any] = Registry("data set")
 RECIPES: Registry[Any] = Registry("recipe")
+
+PARTS: Mapping[str, Registry[Any]] = {
+    "codec": CODECS,
+    "network": NETWORKS,
+    "diffusion.schedule": SCHEDULES,
+    "diffusion.parameterization": PARAMETERIZATIONS,
+    "diffusion.told": TOLD,
+    "diffusion.weighting": WEIGHTINGS,
+    "diffusion.times": TIMES,
+    "sampling.sampler": SAMPLERS,
+    "sampling.grid": GRIDS,
+}
+"""The settings that name a part, and the family each is of."""

@@ -40,7 +40,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 STATE = "state.json"
-_LOCK = ".lock"
 
 
 class RunFolder:
@@ -165,14 +164,16 @@ class RunFolder:
         if fcntl is None:
             yield
             return
-        with explained(self.path, 0), (self.path / _LOCK).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"Another process is training {self.path}; wait for it, or stop it first."
-                ) from None
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
+        except BlockingIOError:
+            raise InputError(
+                f"Another process is training {self.path}; wait for it, or stop it first."
+            ) from None
+        finally:
+            os.close(folder)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a line to the log, whole or not at all.

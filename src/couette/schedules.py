@@ -84,7 +84,10 @@ class Linear(Table):
 
 @SCHEDULES.register("cosine")
 class Cosine(Table):
-    """ᾱ(t) = cos²((t + s)/(1 + s)·π/2), betas capped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
+    """ᾱ(t) = f(t)/f(0), f(t) = cos²((t + s)/(1 + s)·π/2) (Nichol & Dhariwal 2021, eq. 17).
+
+    Betas are capped at 0.999.
+    """
 
     def __init__(self, *, steps: Entries = 1000, offset: float = 0.008) -> None:
         t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)

@@ -48,6 +48,20 @@ def explained(path: Path, needed: int) -> Iterator[None]:
         raise StorageError(f"Can't write {path}: {problem}. What was saved is intact.") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that nothing can be written to, or that can't be made; makes nothing.
+
+    Raises:
+        StorageError: with the reason.
+    """
+    present = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    with explained(folder, 0):
+        if not present.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{present} is not a folder")
+        if not os.access(present, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that it is either whole or as it was before.
 

@@ -33,9 +33,6 @@ class Stream(IntEnum):
     FLIP = 3
     CROP = 4
     ORDER = 5
-    CODEC = 6
-    LABEL = 7
-    TORCH = 8
     SAMPLING = 1 << 16
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -204,11 +205,43 @@ class TestTrain:
     def test_resume_with_another_network(self, shell: Shell, runs: Path) -> None:
         flags = ("--network", "unet", "--network.size", "tiny", "--network.width", 16)
         err = shell.refused("train", "--out", runs / "plain", "--resume", *flags)
-        assert "Use the config they were trained with" in err
+        assert "was begun with network unet:size=tiny,width=8" in err
+
+    def test_resume_keeps_what_no_flag_changes(self, shell: Shell, runs: Path) -> None:
+        """Parts come back from the flags with all their settings spelled out."""
+        shutil.copytree(runs / "plain", "again")
+        same = ("--network.width", 8, "--diffusion.drop", 1.0)
+        result = shell("train", "--out", "again", "--resume", "--steps", 2, *same)
+        assert (result.code, "step 2" in result.out) == (0, True), result
 
 
 class TestSample:
     FEW = ("--count", 2, "--steps", 2)
+
+    def test_nothing_is_drawn_for_a_place_that_takes_no_files(
+        self, shell: Shell, runs: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("couette.generate.steps", lambda *_, **__: pytest.fail("drawn"))
+        Path("file").touch()
+        run = runs / "plain"
+        for out in ("file/x.png", "file/deep/x.png"):
+            err = shell.refused("sample", run, *self.FEW, "--out", out)
+            assert "Can't write file" in err
+        err = shell.refused("sample", run, *self.FEW, "--format", "png", "--out", "file/deep")
+        assert "file is not a folder; choose another place" in err
+        err = shell.refused("sample", run, "--count", 5000)
+        assert "A sheet holds at most 4,096 pictures" in err
+        assert "is not a folder" in shell.refused("eval", run, "--out", "file/report")
+        assert "is not a folder" in shell.refused("show", run, "sheet", "--out", "file/figures")
+
+    def test_settings_out_of_reach(self, shell: Shell, runs: Path) -> None:
+        for scale in ("nan", "inf", 1e308):
+            err = shell.refused("sample", runs / "labelled", *self.FEW, "--guidance", scale)
+            assert "guidance = " in err
+        err = shell.refused("train", *POINTS, "--steps", 1, "--training.betas", 2, 3)
+        assert "less than 1" in err
+        err = shell.refused("eval", runs / "labelled", "--sampler", "ddim:eta")
+        assert "'ddim:eta' can't be read at 'eta'" in err
 
     def test_formats(self, shell: Shell, runs: Path) -> None:
         run = runs / "labelled"

@@ -132,6 +132,7 @@ GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
         (gzip.compress(GOOD + bytes(10**6)), "longer than its header says"),
         (struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3), "more than the"),
     ],
+    ids=lambda value: value if isinstance(value, str) else len(value),
 )
 def test_damaged_files_are_named(tmp_path: Path, data: bytes, says: str) -> None:
     path = tmp_path / "images"

@@ -22,9 +22,14 @@ def test_the_names() -> None:
     assert all(DATASETS.summary(name).endswith((".", ":")) for name in DATASETS)
 
 
-@pytest.mark.parametrize("given", ["digts", "./digits", "/no/such/folder"])
-def test_what_is_neither_name_nor_folder_is_refused(given: str) -> None:
-    with pytest.raises(UnknownName, match=f"no folder or data set '{given}'"):
+def test_what_is_neither_name_nor_folder_is_refused() -> None:
+    with pytest.raises(UnknownName, match="no folder or data set 'digts'"):
+        open_data(DataConfig(source="digts"))
+
+
+@pytest.mark.parametrize("given", ["./digits", "/no/such/folder", "~/nowhere", "a/b/c"])
+def test_a_path_that_is_not_there_is_no_misspelt_name(given: str) -> None:
+    with pytest.raises(DataError, match=f"There is no folder '{given}'; check the path"):
         open_data(DataConfig(source=given))
 
 

@@ -10,7 +10,7 @@ from couette.codecs import Unit
 from couette.contracts import Ask
 from couette.errors import InputError
 from couette.figures import draw, journal, pictures, resolve
-from couette.figures.asked import asks, moments, sampling_of
+from couette.figures.asked import asks, moments, walk_of
 from couette.figures.dye import stirred
 from couette.figures.forward import corruption_of, even_times
 from couette.figures.predictions import compared, look, sweep
@@ -94,7 +94,7 @@ def test_two_runs_are_compared_on_the_same_noise(toy: Path, digits: Path) -> Non
 
 def test_moments_hold_every_input_with_its_prediction(toy: Path) -> None:
     model = resolve(str(toy)).model
-    sampling = sampling_of(model, 3)
+    sampling = walk_of(model, 3)
     walk = list(moments(model, [Ask()] * 2, sampling, seed=5))
     assert [float(each.t) for each in walk] == pytest.approx([1, 2 / 3, 1 / 3, 0])
     assert walk[-1].predicted is None
@@ -125,10 +125,10 @@ def test_a_film_has_a_frame_for_each_moment_and_at_most_as_many_as_asked(toy: Pa
 
 def test_a_short_walk_through_a_chain_is_drawn_with_ddim(table: Path) -> None:
     model = resolve(str(table)).model
-    assert sampling_of(model).sampler.name == "ddpm"
-    assert sampling_of(model, 4).sampler.name == "ddim"
+    assert walk_of(model).sampler.name == "ddpm"
+    assert walk_of(model, 4).sampler.name == "ddim"
     (shown,) = pictures(resolve(str(table)), "steps", {"steps": 3, "count": 2})
-    assert "ddim, 3 steps" in shown.notes[0]
+    assert "ddim:eta=0.0, 3 steps" in shown.notes[0]
 
 
 def test_real_pictures_are_of_the_classes_asked_for(digits: Path) -> None:

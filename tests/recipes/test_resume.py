@@ -12,9 +12,10 @@ import pytest
 
 import processes
 from couette.config import spec
-from couette.errors import CheckpointError, ConfigError, DataError, ShapeError
+from couette.errors import CheckpointError, ConfigError, DataError
 from couette.recipes.session import Session
 from couette.runs import STATE, RunFolder
+from couette.storage import read_json
 from small_runs import POINTS, Settings, digests, losses, read_log, session, watched
 
 STEPS = 9
@@ -117,14 +118,13 @@ def test_killed_at_many_random_steps(tmp_path: Path, kind: Settings) -> None:
 
 def test_a_plan_by_minutes_is_kept(tmp_path: Path) -> None:
     """A resumed run keeps the number of steps that the time was turned into, and its clock."""
-    first = session(tmp_path, POINTS, length={"minutes": 5.0})
-    first.trainer.plan.total = 6
-    losses(first, stop_after=4)
-    seconds = first.trainer.plan.seconds
+    losses(session(tmp_path, POINTS, length={"minutes": 5.0}), stop_after=4)
+    newest = RunFolder(tmp_path).newest()
+    assert newest is not None
+    kept = read_json(newest / STATE)["trainer"]["plan"]
     resumed = session(tmp_path, {}, resume=True)
-    assert resumed.trainer.plan.total == 6
-    assert resumed.trainer.plan.seconds >= seconds * 0.5
-    assert list(losses(resumed)) == [5, 6]
+    assert resumed.trainer.plan.total == kept["total"] > 4
+    assert resumed.trainer.plan.seconds >= kept["seconds"] > 0
 
 
 def test_a_longer_run_can_be_asked_for_and_survives_a_kill(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ class TestRefused:
         [
             ({"data": {"limit": 65}}, DataError),
             ({"data": {"source": "swiss-roll"}}, DataError),
-            ({"network": "points:hidden=9,depth=1"}, ShapeError),
+            ({"network": "points:hidden=9,depth=1"}, ConfigError),
             ({"training": {"average": 0}}, None),
             ({"training": {"optimizer": "adamw", "batch": 0}}, ConfigError),
         ],

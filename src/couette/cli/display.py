@@ -112,7 +112,8 @@ class Display:
             seconds = (event.total - event.step) * event.seconds / event.step
             left = f"  {_clock(seconds)} left"
         loss = "not finite" if self._smooth is None else f"{self._smooth:.4f}"
-        return f"step {event.step:,}{total}  loss {loss}  {speed:,.0f} pictures/s{left}"
+        rate = f"  {speed:,.0f} pictures/s" if speed else ""
+        return f"step {event.step:,}{total}  loss {loss}{rate}{left}"
 
     def _say(self, text: str, **fields: Any) -> None:
         if self.as_json:

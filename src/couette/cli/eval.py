@@ -11,8 +11,7 @@ import tyro
 from rich.console import Console
 
 from couette import api
-from couette.cli.options import normal_flags, parse_call
-from couette.config import Spec
+from couette.cli.options import normal_flags, parse_call, spec_of
 from couette.evaluation import Part
 
 
@@ -76,7 +75,7 @@ def evaluate(
             progress=progress,
             watch=say,
             guidance=guidance,
-            sampler=None if sampler is None else Spec.model_validate(sampler),
+            sampler=None if sampler is None else spec_of(sampler),
             steps=steps,
         )
     if as_json:

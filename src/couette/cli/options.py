@@ -15,33 +15,9 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from couette.config import RunConfig, Spec, spec_fields
 from couette.errors import InputError
-from couette.registry import (
-    CODECS,
-    GRIDS,
-    NETWORKS,
-    PARAMETERIZATIONS,
-    SAMPLERS,
-    SCHEDULES,
-    TIMES,
-    TOLD,
-    WEIGHTINGS,
-    Registry,
-)
+from couette.registry import PARTS
 
 T = TypeVar("T")
-
-PARTS: Mapping[str, Registry[Any]] = {
-    "codec": CODECS,
-    "network": NETWORKS,
-    "diffusion.schedule": SCHEDULES,
-    "diffusion.parameterization": PARAMETERIZATIONS,
-    "diffusion.told": TOLD,
-    "diffusion.weighting": WEIGHTINGS,
-    "diffusion.times": TIMES,
-    "sampling.sampler": SAMPLERS,
-    "sampling.grid": GRIDS,
-}
-"""The settings that name a part, and the family each is of."""
 
 ALIASES = {
     "schedule": "diffusion.schedule",

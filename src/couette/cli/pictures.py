@@ -18,9 +18,11 @@ from couette.data import to_uint8
 from couette.errors import InputError
 from couette.model import Model
 from couette.render import dye, grid, reverse_frames, save, save_gif, spread
-from couette.storage import write_bytes
+from couette.storage import check_writable, write_bytes
 
 _FRAMES = 40
+_SHEET = 4096
+"""Pictures that still make one sheet."""
 _SUFFIX = {"grid": ".png", "npz": ".npz", "gif": ".gif", "png": ""}
 
 
@@ -39,7 +41,7 @@ def written(
 
     Raises:
         InputError: a place or format that does not fit; before anything is drawn.
-        StorageError: the disk refuses.
+        StorageError: the disk refuses: where that can be known, before anything is drawn.
     """
     path = out or _place(source, format, asked, seed)
     _check_place(path, format, len(asked), model)
@@ -110,6 +112,11 @@ def _check_place(path: Path, format: str, count: int, model: Model) -> None:
             f"--format {format} writes one {_SUFFIX[format]} file; give --out such a name, "
             f"not {path}."
         )
+    elif format != "npz" and count > _SHEET and not model.is_points:
+        raise InputError(
+            f"A sheet holds at most {_SHEET:,} pictures, not {count:,}; use --format png or npz."
+        )
+    check_writable(path if format == "png" else path.parent)
 
 
 def _array(drawn: torch.Tensor, asked: Sequence[Ask], model: Model, path: Path) -> Path:

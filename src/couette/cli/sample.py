@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from couette import api
+from couette import api, generate
 from couette.cli.options import normal_flags, parse_call, spec_of
 from couette.cli.pictures import written
 from couette.errors import InputError
@@ -63,7 +63,7 @@ def sample(
     """
     begun = time.monotonic()
     held = api.load(model, average=weights == "average", device=device)
-    sampling = api.sampling_of(
+    sampling = generate.sampling_of(
         held,
         guidance=guidance,
         sampler=None if sampler is None else spec_of(sampler),
@@ -73,7 +73,7 @@ def sample(
     )
     if batch < 1:
         raise InputError(f"A batch holds at least one picture, not {batch}.")
-    asked = api.ask(held, count, label)
+    asked = generate.ask(held, count, label)
     paths = written(held, asked, sampling, model, out, format, seed, batch, metadata)
     _report(paths, count, seed, time.monotonic() - begun, as_json)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from couette.config import RuntimeConfig, parse
 from couette.errors import InputError
 from couette.figures import FIGURES, NEEDS, Shown, Target, draw, resolve, topics_for
 from couette.recipes import fit
+from couette.storage import check_writable
 
 HELP = """couette show [RUN|DATA|RECIPE] [TOPIC] [flags of the topic]
 
@@ -55,6 +57,7 @@ def run(arguments: list[str]) -> int:
     target = resolve(given, data=found.data, average=average, runtime=runtime, fit=fit)
     topics = [topic] if topic else topics_for(target, usual=True)
     folder = found.out or (target.folder.path if target.folder else Path()) / "figures"
+    check_writable(folder)
     shown: list[Shown] = []
     for each in topics:
         new = draw(target, each, settings, folder, metadata=found.metadata)
@@ -147,4 +150,4 @@ def _say(shown: list[Shown]) -> None:
 def _say_more(target: Target, drawn: list[str]) -> None:
     more = [topic for topic in topics_for(target) if topic not in drawn and NEEDS[topic]]
     if more:
-        print(f"More: couette show {target.given} {'|'.join(more)}")
+        print(f"More: couette show {shlex.quote(target.given)} {'|'.join(more)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,9 @@ Parts are chosen by name, and their own settings follow: --network unet --networ
 --schedule, --parameterization, --weighting, --sampler, --codec and --diffusion.told and .times
 (`couette list` shows the names).
 """
+
+_FEW = 150
+"""Steps below which nothing has been learned that could be recognised."""
 
 _LENGTHS = ("steps", "epochs", "minutes")
 _EXTRA: dict[str, tuple[Any, Any]] = {
@@ -69,10 +73,12 @@ def prepare(arguments: list[str]) -> tuple[Session, bool]:
         print(HELP)
     base = _base(flags, resume, recipe, data)
     config, found = parse_config(base, "train", flags, _EXTRA)
+    # Parts come back with all their settings: what no flag changes must not look changed.
+    before = parse_config(base, "train", [], _EXTRA)[0] if resume else base
     changed = {
         name: getattr(config, name)
         for name in type(config).model_fields
-        if getattr(config, name) != getattr(base, name)
+        if getattr(config, name) != getattr(before, name)
     }
     session = api.begin(
         data,
@@ -113,11 +119,17 @@ def _closing(session: Session, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"event": "done", "path": str(path), "step": step}), flush=True)
         return
+    if step < _FEW:
+        print(
+            f"\nOnly {step:,} steps: expect noise. Go on with --resume and a larger --minutes, or "
+            "begin anew with a smaller --resolution or --batch."
+        )
     label = " --label each" if session.model_config.classes else ""
+    run = shlex.quote(str(path))
     print(
         f"\nTrained {step:,} steps. Pictures: {session.folder.samples}\n"
-        f"Next:  couette sample {path} --count 40{label}\n"
-        f"       couette show {path}\n"
-        f"       couette eval {path}",
+        f"Next:  couette sample {run} --count 40{label}\n"
+        f"       couette show {run}\n"
+        f"       couette eval {run}",
         file=sys.stdout,
     )

@@ -10,8 +10,8 @@ from couette.data.dataset import counted, extent
 from couette.data.decode import Header, Look, color
 from couette.errors import ConfigError
 
-GUESSED_MOST = 64
-_NICE = (64, 48, 32, 24, 16, 8)
+GUESSED_MOST = 32
+_NICE = (32, 24, 16, 8)
 _LARGEST = 4096
 
 
@@ -55,8 +55,8 @@ def asked_size(config: DataConfig) -> tuple[int, int] | None:
 def guessed_size(headers: Sequence[Header]) -> tuple[int, int]:
     """A size that a processor can train at.
 
-    Pictures all of one size keep it, up to 64 pixels, where both sides divide by 4. Otherwise a
-    square: the largest of 64, 48, 32, 24, 16 and 8 not above the median short side.
+    Pictures all of one size keep it, up to 32 pixels, where both sides divide by 4. Otherwise a
+    square: the largest of 32, 24, 16 and 8 not above the median short side.
     """
     sizes = {(header.height, header.width) for header in headers}
     if len(sizes) == 1:

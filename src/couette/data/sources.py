@@ -41,6 +41,8 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Splits:
         return _open_path(path, config, progress)
     if path.exists():
         raise DataError(f"'{shown(source)}' is a file; give the folder that holds the pictures.")
+    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        raise DataError(f"There is no folder '{shown(source)}'; check the path.")
     if is_hub_name(source):
         return open_hub(source, config, progress)
     raise UnknownName("folder or data set", shown(source), DATASETS)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from couette.config import SamplingConfig
 from couette.contracts import Ask
@@ -30,9 +30,9 @@ from couette.evaluation.report import (
     Samples,
     Space,
 )
-from couette.generate import pictures
+from couette.generate import in_turn, pictures
 from couette.model import Model
-from couette.runtime import Runtime
+from couette.runtime import Runtime, evaluating
 from couette.tensors import permutation
 
 MOST = 2_000
@@ -95,7 +95,7 @@ def evaluate(
     test = _check(models, splits, count)
     with ExitStack() as stack:
         for model in models.values():
-            stack.enter_context(_evaluating(model.network))
+            stack.enter_context(evaluating(model.network))
         run = _Evaluation(models, splits.train, test, count, seed, batch, progress)
         return run(names, sampling, watch or (lambda part: None))
 
@@ -134,17 +134,6 @@ def _check(models: Mapping[str, Model], splits: Splits, count: int) -> Dataset:
                 "(--data.resolution, --data.color)."
             )
     return test
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, and as it was afterwards."""
-    was_training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was_training)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,8 +266,8 @@ class _Evaluation:
         )
 
     def _asked(self) -> list[Ask]:
-        classes = len(self.train.classes) if self._labelled else 0
-        return [Ask(label=i % classes if classes else None) for i in range(self.count)]
+        model = next(iter(self.models.values()))
+        return in_turn(model, self.count) if self._labelled else [Ask()] * self.count
 
     def _draw(self, name: str, sampling: SamplingConfig | None) -> tuple[Tensor, float]:
         """Samples on the CPU, and the seconds they took."""

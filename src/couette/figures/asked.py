@@ -8,12 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from couette.config import SamplingConfig, Spec, parse, spec
+from couette.config import SamplingConfig, Spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Schedule
 from couette.figures.forward import explodes, fitted
-from couette.generate import steps, times_of
+from couette.generate import ask, in_turn, sampling_of, shortened, steps, times_of
 from couette.model import Model
-from couette.registry import SAMPLERS
 from couette.schedules import entries
 
 
@@ -35,13 +34,10 @@ def asks(model: Model, count: int, label: str | None = None) -> list[Ask]:
     Raises:
         InputError: a label that the model does not know.
     """
-    if label is not None:
-        return [Ask(label=model.conditioner.find(label))] * count
-    classes = len(model.conditioner.classes)
-    return [Ask(label=i % classes if classes else None) for i in range(count)]
+    return in_turn(model, count) if label is None else ask(model, count, label)
 
 
-def sampling_of(
+def walk_of(
     model: Model,
     length: int | None = None,
     guidance: float | None = None,
@@ -55,14 +51,9 @@ def sampling_of(
         UnknownName, ConfigError: a sampler or a setting that does not exist.
     """
     own = model.config.sampling
-    chosen = sampler
-    if sampler is None and own.sampler.name == "ddpm" and length and length < own.steps:
-        chosen = spec("ddim")
-    given = {"steps": length, "guidance": guidance, "sampler": chosen}
-    fields = {name: value for name, value in given.items() if value is not None}
-    sampling = parse(SamplingConfig, {**own.model_dump(), **fields}, "the sampling settings")
-    SAMPLERS.check(sampling.sampler)
-    return sampling
+    if sampler is None and length is not None:
+        sampler = shortened(own, length).sampler
+    return sampling_of(model, steps=length, guidance=guidance, sampler=sampler)
 
 
 def said(sampling: SamplingConfig) -> str:

@@ -13,7 +13,7 @@ from couette.codecs import Symmetric
 from couette.config import Spec
 from couette.contracts import Corruption
 from couette.figures import forward
-from couette.figures.asked import asks, moment_words, moments, said, sampling_of
+from couette.figures.asked import asks, moment_words, moments, said, walk_of
 from couette.figures.registry import (
     Columns,
     Fps,
@@ -63,7 +63,7 @@ def dye(
     made[0] = still("forward", made[0].image, *_said(corruption))
     if target.kind == "run":
         model = target.model
-        sampling = sampling_of(model, steps, guidance, sampler)
+        sampling = walk_of(model, steps, guidance, sampler)
         walk = list(moments(model, asks(model, count, label), sampling, seed))
         back = [_cloud(each.x) for each in walk]
         words = [moment_words(model.denoiser.corruption.schedule, each.t) for each in walk]

@@ -12,7 +12,7 @@ from couette.codecs import Unit
 from couette.contracts import Ask, Level
 from couette.errors import InputError
 from couette.figures import forward
-from couette.figures.asked import predicted, sampling_of
+from couette.figures.asked import predicted, walk_of
 from couette.figures.noising import First, scale_for
 from couette.figures.registry import Columns, Length, Picture, Rows, Runs, Seed, figure, still
 from couette.figures.reverse import drawn_sheet, named, others
@@ -73,7 +73,7 @@ def compare(
     made = [still("predictions", strip(rows, columns=titles))]
     if not target.one_step:
         sheets = {
-            name: drawn_sheet(each.model, None, None, sampling_of(each.model, steps), seed)
+            name: drawn_sheet(each.model, None, None, walk_of(each.model, steps), seed)
             for name, each in named(pair).items()
         }
         made.append(still("sheets", side_by_side(sheets)))

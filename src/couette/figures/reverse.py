@@ -12,7 +12,7 @@ from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.data import Dataset, to_float
 from couette.errors import InputError
-from couette.figures.asked import Moment, asks, moment_words, moments, said, sampling_of
+from couette.figures.asked import Moment, asks, moment_words, moments, said, walk_of
 from couette.figures.registry import (
     Count,
     Fps,
@@ -52,7 +52,7 @@ def steps(
 ) -> list[Picture]:
     """A short walk from noise: the model's input beside its prediction, step by step."""
     model = target.model
-    sampling = sampling_of(model, steps, guidance, sampler)
+    sampling = walk_of(model, steps, guidance, sampler)
     walk = list(moments(model, asks(model, count, label), sampling, seed))
     image = steps_sheet(
         [
@@ -81,7 +81,7 @@ def sheet(
     sheets, notes = {}, []
     for name, each in named([target, *others(target, beside, "sheet")]).items():
         model = each.model
-        sampling = sampling_of(model, steps, guidance, sampler)
+        sampling = walk_of(model, steps, guidance, sampler)
         sheets[name] = drawn_sheet(model, count, label, sampling, seed)
         notes.append(f"{name} at step {model.config.step:,}: {said(sampling)}.")
     image = side_by_side(sheets) if beside else sheets.popitem()[1]
@@ -115,7 +115,7 @@ def reverse(
 ) -> list[Picture]:
     """The reverse process: a film of x and of the predicted picture, and a strip of moments."""
     model = target.model
-    sampling = sampling_of(model, steps, guidance, sampler)
+    sampling = walk_of(model, steps, guidance, sampler)
     walk = _thinned(
         moments(model, asks(model, count, label), sampling, seed), sampling.steps, frames
     )
@@ -148,7 +148,7 @@ def real(
 ) -> list[Picture]:
     """Pictures of the data beside pictures of the model."""
     model = target.model
-    sampling = sampling_of(model, steps, guidance, sampler)
+    sampling = walk_of(model, steps, guidance, sampler)
     asked = asks(model, count, label)
     drawn = torch.cat(list(pictures(model, asked, seed=seed, sampling=sampling)))
     data = target.splits.train

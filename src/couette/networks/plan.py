@@ -6,7 +6,6 @@ Draws nothing; a renderer does that. Works on any network by running it once on 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from couette.contracts import Cond, Sizes
+from couette.runtime import evaluating
 
 
 class PlanRow(NamedTuple):
@@ -56,7 +56,7 @@ def plan(network: nn.Module, sizes: Sizes) -> list[PlanRow]:
         for name, block in blocks.items()
     ]
     try:
-        with _evaluating(network), torch.no_grad():
+        with evaluating(network), torch.no_grad():
             network(*_zeros(network, sizes))
     finally:
         for handle in handles:
@@ -81,18 +81,6 @@ def _record(
         out = out[-1]
     if isinstance(out, Tensor):
         shapes[name] = out.shape
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; each module then gets back its own mode."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _zeros(network: nn.Module, sizes: Sizes) -> tuple[Tensor, Tensor, Cond]:

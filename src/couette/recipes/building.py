@@ -14,7 +14,8 @@ from couette.data import Dataset
 from couette.denoiser import build_denoiser
 from couette.errors import DataError
 from couette.model import build_network
-from couette.registry import CODECS, GRIDS, SAMPLERS
+from couette.recipes.fitting import unlabelled
+from couette.registry import CODECS
 from couette.runtime import Runtime
 from couette.training import DiffusionObjective, PowerAverage, Stream, Trainer
 from couette.training.plan import Plan
@@ -36,29 +37,25 @@ def enough(data: Dataset) -> None:
 
 
 def model_config(config: RunConfig, data: Dataset) -> ModelConfig:
-    """What a model trained so is, as data.
+    """What a model trained so is, as data; without classes where the network can't be told them.
 
     Raises:
-        UnknownName, ConfigError, InputError: a part that does not exist or does not fit.
+        ConfigError, ShapeError: a network that does not fit the data.
     """
-    SAMPLERS.check(config.sampling.sampler)
-    GRIDS.check(config.sampling.grid)
-    classes = data.classes if config.diffusion.drop < 1 else ()
-    # A recipe's guidance is meant for labels; without any there is nothing to guide by.
-    unguided = {} if classes else {"guidance": 1.0}
-    return ModelConfig(
+    described = ModelConfig(
         recipe=config.recipe,
         channels=data.channels,
         height=data.height,
         width=data.width,
-        classes=classes,
+        classes=data.classes if config.diffusion.drop < 1 else (),
         codec=config.codec,
         diffusion=config.diffusion,
         network=config.network,
-        sampling=config.sampling.model_copy(update=unguided),
+        sampling=config.sampling,
         data=f"{data.name}: {data.describe().splitlines()[0]}",
         data_fingerprint=data.fingerprint,
     )
+    return unlabelled(described)
 
 
 def build_trainer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ def card(session: Session, step: int) -> str:
     data = "\n".join(f"- {line}" for line in session.data.train.describe().splitlines())
     length = session.trainer.plan
     labels = ", ".join(model.classes[:20]) + (", …" if len(model.classes) > 20 else "")
+    run = shlex.quote(str(session.folder.path))
     return f"""# {session.folder.path.name}
 
 A diffusion model trained with Couette's recipe `{config.recipe}`, at step {step:,}
@@ -34,8 +36,8 @@ A diffusion model trained with Couette's recipe `{config.recipe}`, at step {step
 
 ## Use
 ```
-couette sample {session.folder.path} --count 16
-couette eval {session.folder.path}
+couette sample {run} --count 16
+couette eval {run}
 ```
 Samples may repeat training pictures; `couette eval` shows each beside its nearest one.
 """

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from couette.config import RunConfig, Spec, spec
+import torch
+
+from couette.config import ModelConfig, RunConfig, Spec, spec
 from couette.data import Dataset
 from couette.errors import ConfigError
+from couette.model import build_network
+from couette.registry import PARTS
+
+AUTO = "auto"
 
 
 def fit(config: RunConfig, data: Dataset) -> RunConfig:
-    """Resolve `auto` parts from the data; what was asked for stands.
+    """Size an `auto` network from the data, and write out the settings of every part.
+
+    What was asked for stands. A fitted config is left as it is.
 
     Raises:
-        ConfigError: settings given to the network `auto`, which has none.
+        UnknownName, ConfigError: a part or a setting that does not exist, or settings given to
+            the network `auto`, which has none.
     """
-    if config.network.name != "auto":
-        return config
-    if config.network.settings:
-        given = ", ".join(config.network.settings)
-        raise ConfigError(
-            f"The network 'auto' is sized from the data and takes no settings; name a network to "
-            f"set {given}, for instance --network unet."
-        )
-    return config.replace(network=network_for(data))
+    if config.network.name == AUTO:
+        if config.network.settings:
+            given = ", ".join(config.network.settings)
+            raise ConfigError(
+                "The network 'auto' is sized from the data and takes no settings; name a network "
+                f"to set {given}, for instance --network unet."
+            )
+        config = config.replace(network=network_for(data))
+    for path, registry in PARTS.items():
+        group, _, name = path.rpartition(".")
+        explicit = registry.explicit(getattr(getattr(config, group) if group else config, name))
+        config = config.replace(**({group: {name: explicit}} if group else {name: explicit}))
+    return config
 
 
 def network_for(data: Dataset) -> Spec:
@@ -30,3 +43,15 @@ def network_for(data: Dataset) -> Spec:
         return spec("points")
     side = max(data.height, data.width)
     return spec("unet", size="tiny" if side <= 32 else "small" if side <= 64 else "base")
+
+
+def unlabelled(config: ModelConfig) -> ModelConfig:
+    """The model without its classes, if its network has no use for them; there is nothing to
+    guide by then."""
+    if config.classes:
+        with torch.device("meta"):
+            wants: frozenset[str] = getattr(build_network(config), "wants", frozenset())
+        if "label" in wants:
+            return config
+    sampling = config.sampling.model_copy(update={"guidance": 1.0})
+    return config.model_copy(update={"classes": (), "sampling": sampling})

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from couette.config import ModelConfig, SamplingConfig, spec
+from couette.config import ModelConfig, SamplingConfig
 from couette.contracts import Ask, Level
 from couette.data import Dataset, to_float
-from couette.generate import finished, steps
+from couette.generate import finished, in_turn, shortened, steps
 from couette.model import Model
 from couette.render import beside, dye, grid, strip
+from couette.runtime import evaluating
 from couette.schedules import mixed
 from couette.tensors import Stream, expand, normal
 
@@ -43,7 +43,7 @@ def preview(models: dict[str, Model], data: Dataset, seed: int, stop: Stop) -> I
     count = 1000 if model.is_points else _count(len(model.config.classes))
     drawn: dict[str, Tensor] = {}
     for name, each in models.items():
-        pictures = _sample(each, asks(len(each.conditioner.classes), count), seed, stop)
+        pictures = _sample(each, in_turn(each, count), seed, stop)
         if pictures is None:
             return None
         drawn[name] = pictures
@@ -74,18 +74,9 @@ def denoised(models: dict[str, Model], data: Dataset, sigma: float, seed: int) -
     return strip({name: model.codec.decode(row) for name, row in rows.items()})
 
 
-def asks(classes: int, count: int) -> list[Ask]:
-    """Every class in turn; nothing in particular for a model without classes."""
-    return [Ask(label=i % classes if classes else None) for i in range(count)]
-
-
 def preview_sampling(config: ModelConfig) -> SamplingConfig:
     """The model's own sampling, at most `PREVIEW_STEPS` steps long: a look, not a judgement."""
-    sampling = config.sampling
-    if sampling.steps <= PREVIEW_STEPS:
-        return sampling
-    sampler = spec("ddim") if sampling.sampler.name == "ddpm" else sampling.sampler
-    return sampling.model_copy(update={"steps": PREVIEW_STEPS, "sampler": sampler})
+    return shortened(config.sampling, PREVIEW_STEPS)
 
 
 def _count(classes: int) -> int:
@@ -103,12 +94,4 @@ def _sample(model: Model, asked: list[Ask], seed: int, stop: Stop) -> Tensor | N
         return finished(model, last)
 
 
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode for a while: no dropout, no batch statistics moved."""
-    was_training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was_training)
+__all__ = ["PREVIEW_STEPS", "denoised", "evaluating", "preview", "preview_sampling"]

@@ -37,11 +37,11 @@ from couette.recipes.cadence import Cadence
 from couette.recipes.card import card
 from couette.recipes.fitting import fit
 from couette.recipes.journal import Journal
-from couette.recipes.preview import evaluating, preview, preview_sampling
+from couette.recipes.preview import preview, preview_sampling
 from couette.recipes.signals import Signals
 from couette.render import save
 from couette.runs import STATE, RunFolder
-from couette.runtime import Runtime, choose
+from couette.runtime import Runtime, choose, evaluating
 from couette.training import Progress
 
 
@@ -155,7 +155,7 @@ class Session:
     def _loop(self) -> Iterator[Event]:
         training = self.config.training
         per_epoch = max(1, round(len(self.data.train) / training.batch))
-        draw = Cadence(training.sample_every, per_epoch, first=8.0, growth=1.7)
+        draw = Cadence(training.sample_every, per_epoch, first=4.0, growth=2.0)
         keep = Cadence(training.save_every, per_epoch, first=30.0, growth=1.3)
         for progress in self.trainer.run():
             note = self._log(progress)
@@ -306,7 +306,12 @@ class Session:
         Raises:
             DataError, ConfigError: what differs.
         """
-        before = self.folder.config()
+        if self.folder.facts().get("fingerprint") != self.data.train.fingerprint:
+            raise DataError(
+                f"The data in {self.config.data.source} are not those that {self.folder.path} was "
+                "trained on; resume with the same data, or begin anew with another --out."
+            )
+        before = fit(self.folder.config(), self.data.train)
         for path in ("network", "codec", "diffusion", "training.seed", "training.batch"):
             was, now = (attrgetter(path)(config) for config in (before, self.config))
             if was != now:
@@ -314,11 +319,6 @@ class Session:
                     f"{self.folder.path} was begun with {path} {was}, not {now}; leave that out to "
                     "go on with it, or begin anew with another --out."
                 )
-        if self.folder.facts().get("fingerprint") != self.data.train.fingerprint:
-            raise DataError(
-                f"The data in {self.config.data.source} are not those that {self.folder.path} was "
-                "trained on; resume with the same data, or begin anew with another --out."
-            )
 
     def _take_up(self, checkpoint: Path) -> None:
         """Go on from a checkpoint, to the bit."""

@@ -9,16 +9,16 @@ from typing import Any
 
 from couette.config import TrainingConfig
 
-_REPLAN = (0.02, 0.06, 0.2, 0.4, 0.6, 0.8, 0.93)
-"""Shares of a time budget at which the number of steps that fit is worked out (again)."""
+_GROWTH = 1.2
+"""A time budget is planned anew each time that the time spent has grown by this."""
 
 
 class Plan:
     """The number of steps of a run, and how far along it is.
 
     With `steps` or `epochs` it is known at once. With `minutes` it is worked out from the time that
-    the steps took, a few times on the way; the result is part of a checkpoint, so a resumed run
-    decays as the unbroken one would have.
+    the latest steps took, again and again on the way (the first steps are slow, and machines are
+    shared); the result is part of a checkpoint, so a resumed run goes on along the same decay.
 
     Args:
         config: one of steps, epochs, minutes; none of them means 1,000 steps.
@@ -37,7 +37,7 @@ class Plan:
             self.total = config.steps or 1000
         self._before = 0.0
         self._begun = clock()
-        self._planned = 0
+        self._mark = (0, 0.0)
 
     @property
     def seconds(self) -> float:
@@ -49,16 +49,18 @@ class Plan:
 
     def passed(self, step: int) -> None:
         """Called after each step, counted from 1: fits the plan to the time."""
-        if self.config.minutes is None or step < 3:
+        if self.config.minutes is None:
             return
-        budget = 60 * self.config.minutes
-        due = sum(self.seconds >= share * budget for share in _REPLAN)
-        if due > self._planned:
-            self._planned = due
-            left = max(0.0, budget - self.seconds)
-            self.total = max(step, step + round(left / (self.seconds / step)))
-        if self.seconds >= budget:
+        budget, spent = 60 * self.config.minutes, self.seconds
+        marked, then = self._mark
+        if spent >= budget:
             self.total = step
+        elif step == 1:
+            self._mark = step, spent  # the first step also warms up: it says nothing of the rest
+        elif spent >= _GROWTH * then or self.done(step):
+            pace = (spent - then) / (step - marked)
+            self.total = step + (max(1, round((budget - spent) / pace)) if pace else step)
+            self._mark = step, spent
 
     def epoch(self, step: int) -> float:
         return step * self.config.batch / self.samples
@@ -88,7 +90,7 @@ class Plan:
             "asked": self._asked(),
             "total": self.total,
             "seconds": self.seconds,
-            "planned": self._planned,
+            "mark": list(self._mark),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -96,7 +98,8 @@ class Plan:
         total = None if state["total"] is None else int(state["total"])
         self._before, self._begun = float(state["seconds"]), self._clock()
         if state["asked"] == self._asked():
-            self.total, self._planned = total, int(state["planned"])
+            step, seconds = state["mark"]
+            self.total, self._mark = total, (int(step), float(seconds))
 
     def _asked(self) -> list[float | None]:
         return [self.config.steps, self.config.epochs, self.config.minutes]

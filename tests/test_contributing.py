@@ -1,0 +1,56 @@
+"""The examples of CONTRIBUTING.md work as they are written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S)
+USES = {
+    "half-way": """
+import torch
+from couette.contracts import Corruption
+from worlds import Constant, schedule
+denoise = Constant(Corruption(schedule("flow")), 0.25)
+times = torch.linspace(1, 0, 6, dtype=torch.float64)
+*_, last = SAMPLERS["half-way"](denoise, torch.ones(2, 1, 1, 1), times, {}, None)
+assert torch.allclose(last.x, torch.full_like(last.x, 0.25))
+""",
+    "quadratic": """
+levels = SCHEDULES["quadratic"]().level(torch.tensor([0.0, 1.0]))
+assert levels.sigma[0] == 0 and 0.99 < levels.sigma[1] < 1
+""",
+    "linear": """
+import torch
+network = NETWORKS["linear"](Sizes(1, 8, 8), kernel=5)
+assert network(torch.zeros(2, 1, 8, 8), torch.zeros(2), {}).shape == (2, 1, 8, 8)
+""",
+    "snr": """
+import torch
+from couette.denoiser import eps
+level = Level(torch.tensor(0.6), torch.tensor(0.8))
+assert torch.allclose(WEIGHTINGS["snr"](level, eps(level)), torch.tensor(1.0))
+""",
+}
+
+
+def test_there_is_a_use_for_every_example() -> None:
+    names = [re.search(r'register\("([^"]+)"\)', block) for block in BLOCKS]
+    assert [name.group(1) for name in names if name] == list(USES)
+
+
+@pytest.mark.parametrize("name", USES)
+def test_example(name: str) -> None:
+    """In a process of its own, so that no other test meets the example's parts."""
+    block = next(block for block in BLOCKS if f'register("{name}")' in block)
+    path = [str(ROOT / "tests"), *sys.path]
+    code = f"import sys; sys.path[:] = {path!r}\n" + block + USES[name]
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
