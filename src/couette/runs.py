@@ -160,18 +160,24 @@ class RunFolder:
 
         Raises:
             InputError: one is training it.
+            StorageError: the folder can't be made.
         """
         if fcntl is None:
             yield
             return
-        folder = os.open(self.path, os.O_RDONLY)
+        with explained(self.path, 0):
+            self.path.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"Another process is training {self.path}; wait for it, or stop it first."
+                ) from None
+            except OSError:
+                pass  # a disk that knows no locks, as some network disks
             yield
-        except BlockingIOError:
-            raise InputError(
-                f"Another process is training {self.path}; wait for it, or stop it first."
-            ) from None
         finally:
             os.close(folder)
 

@@ -159,3 +159,23 @@ def test_cadence_by_time_grows_to_five_minutes(monkeypatch: pytest.MonkeyPatch) 
             cadence.done()
             times.append(now[0])
     assert times == [100, 300, 600, 900, 1200]
+
+
+def test_only_one_process_trains_a_run_and_the_other_writes_nothing(tmp_path: Path) -> None:
+    losses(session(tmp_path, POINTS, length={"steps": 3}))
+    second = session(tmp_path, {}, resume=True, length={"steps": 5})
+    with (
+        RunFolder(tmp_path).held(),
+        pytest.raises(InputError, match="Another process is training"),
+    ):
+        losses(second)
+    assert RunFolder(tmp_path).config().training.steps == 3
+    assert list(losses(second)) == [4, 5]
+
+
+def test_a_session_whose_run_went_on_without_it_is_refused(tmp_path: Path) -> None:
+    losses(session(tmp_path, POINTS, length={"steps": 3}))
+    stale = session(tmp_path, {}, resume=True, length={"steps": 5})
+    losses(session(tmp_path, {}, resume=True, length={"steps": 4}))
+    with pytest.raises(InputError, match=r"trained .* meanwhile; resume once more"):
+        losses(stale)

@@ -125,6 +125,36 @@ class Display:
         print(json.dumps(fields, ensure_ascii=False), flush=True)
 
 
+class Ticker:
+    """What is being done, on stderr: redrawn on a terminal, else a line every `_QUIET` seconds.
+
+    Args:
+        first: what is done first.
+    """
+
+    def __init__(self, first: str) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.status = self.console.status(escape(first)) if self.console.is_terminal else None
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Ticker:
+        if self.status is not None:
+            self.status.start()
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        text = escape(f"{what}: {done:,} of {of:,}" if of else what)
+        if self.status is not None:
+            self.status.update(text)
+        elif time.monotonic() - self._said >= _QUIET:
+            self._said = time.monotonic()
+            self.console.print(text)
+
+
 class _Speed:
     """Pictures per second over the last few seconds."""
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from couette import api
+from couette.cli.display import Ticker
 from couette.cli.options import normal_flags, parse_call, spec_of
 from couette.evaluation import Part
 
@@ -51,18 +51,13 @@ def evaluate(
         out: where report.json, report.txt and the figures go; RUN/evaluation when not given.
         as_json: the report as JSON on stdout.
     """
-    console = Console(stderr=True)
 
     def say(part: Part) -> None:
         if not as_json:
             for line in part.lines():
                 print(line, flush=True)
 
-    with console.status("opening the data") as status:
-
-        def progress(what: str, done: int, of: int) -> None:
-            status.update(f"{what}: {done:,} of {of:,}" if of else what)
-
+    with Ticker("opening the data") as ticker:
         report, paths = api.evaluate(
             run,
             data,
@@ -72,7 +67,7 @@ def evaluate(
             weights=weights,
             device=device,
             out=out,
-            progress=progress,
+            progress=ticker,
             watch=say,
             guidance=guidance,
             sampler=None if sampler is None else spec_of(sampler),

@@ -98,7 +98,9 @@ def _place(source: Path, format: str, asked: Sequence[Ask], seed: int) -> Path:
     only = labels.pop() if len(labels) == 1 else None
     label = "" if only is None else f"-label{only}"
     name = f"seed{seed}{label}-{len(asked)}"
-    return source / "pictures" / (name + _SUFFIX[format])
+    checkpoint = source.resolve().parent.name == "checkpoints"
+    folder = source.resolve().parents[1] if checkpoint else source
+    return folder / "pictures" / (name + _SUFFIX[format])
 
 
 def _check_place(path: Path, format: str, count: int, model: Model) -> None:

@@ -137,11 +137,15 @@ class Session:
             Diverged: gradients stopped being finite.
             StorageError: the last checkpoint could not be written.
         """
-        if not self.folder.exists():
-            self.folder.begin(self.config, self._facts())
-        else:
-            self.folder.write_config(self.config)
         with self.folder.held(), Signals(self._stop):
+            if not self.folder.exists():
+                self.folder.begin(self.config, self._facts())
+            elif self.folder.newest() == self._from:
+                self.folder.write_config(self.config)
+            else:
+                raise InputError(
+                    f"Another process has trained {self.folder.path} meanwhile; resume once more."
+                )
             self.folder.sweep()
             self.folder.rewind(self.trainer.step)
             try:
