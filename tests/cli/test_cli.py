@@ -348,3 +348,18 @@ class TestMain:
         assert found["packages"]["torch"]
         assert "cpu" in found["will use"] or found["cards"]
         assert "will use" in shell("doctor").out
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--training.lr", "-1"), "training.lr = -1.0: input should be greater than 0"),
+        (("--training.lr", "nan"), "training.lr = nan: input should be a finite number"),
+        (("--network", "unet", "--network.width", "2"), "In network 'unet', width = 2"),
+        (("--steps", "-5"), "training.steps = -5"),
+    ],
+)
+def test_a_value_out_of_range_is_one_sentence(
+    shell: Shell, flags: tuple[str, ...], says: str
+) -> None:
+    assert says in shell.refused("train", "digits", "--out", "new", *flags)

@@ -8,10 +8,11 @@ first and the part's own signature says which flags follow.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tyro
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from couette.config import RunConfig, Spec, spec_fields
 from couette.errors import InputError
@@ -177,14 +178,33 @@ def _opened(group: BaseModel, prefix: str, parts: Mapping[str, Spec]) -> dict[st
 def _with_parts(value: BaseModel, path: str, parts: Mapping[str, Spec]) -> BaseModel:
     if path in parts:
         registry, spec = PARTS[path], parts[path]
-        return registry.settings(spec.name)(**registry.check(spec))
+        return _loose(registry.settings(spec.name), registry.check(spec))
     inner = _opened(value, path + ".", parts)
-    fields: dict[str, Any] = {
-        name: (type(inner[name]) if name in inner else info.annotation, info)
-        for name, info in type(value).model_fields.items()
-    }
-    made = create_model(type(value).__name__, __config__=_STRICT, **fields)
-    return made(**{name: inner.get(name, getattr(value, name)) for name in fields})
+    fields = type(value).model_fields
+    return _loose(type(value), {name: inner.get(name, getattr(value, name)) for name in fields})
+
+
+def _loose(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
+    """The same fields without their bounds: those are checked once, later, in our own words."""
+    fields: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        opened = isinstance(values[name], BaseModel)
+        kind = type(values[name]) if opened else _bare(info.annotation)
+        fields[name] = (kind, Field(values[name], description=info.description))
+    made: BaseModel = create_model(model.__name__, __config__=_STRICT, **fields)()
+    return made
+
+
+def _bare(kind: Any) -> Any:
+    """A type without the bounds that stand inside it."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _bare(inner[0])
+    if origin is Union or origin is UnionType:
+        return Union[tuple(map(_bare, inner))]  # noqa: UP007  (made of a tuple)
+    if origin is tuple:
+        return tuple[tuple(each if each is ... else _bare(each) for each in inner)]  # type: ignore[misc]
+    return kind
 
 
 def _closed(value: Any, path: str, parts: Mapping[str, Spec]) -> Any:
