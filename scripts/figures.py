@@ -19,17 +19,15 @@ PLAIN = {
     "schedule": (),
 }
 RECIPES = {
-    "ddpm": (("noising", "--data", "digits", "--naive"), ("network",)),
-    "course-basic": (("network",),),
-    "course-unet": (("network",),),
-    "denoiser": (("sigmas", "--data", "digits"), ("network",)),
+    "ddpm": (("noising", "--data", "digits", "--naive"),),
+    "denoiser": (("sigmas", "--data", "digits"),),
     "moons": (("dye",),),
 }
 RUNS = {
     "demo": (("sheet",), ("reverse",), ("loss",), ("real",), ("network",)),
     "default": (("sheet",), ("reverse",), ("loss",), ("real",), ("predictions",)),
-    "course-basic": (("predictions",), ("steps",), ("sheet",), ("loss",)),
-    "course-unet": (("sheet",), ("loss",)),
+    "course-basic": (("predictions",), ("steps",), ("sheet",), ("loss",), ("network",)),
+    "course-unet": (("sheet",), ("loss",), ("network",)),
     "ddpm": (("sheet",), ("reverse",), ("loss",)),
     "denoiser": (("sigmas",), ("progress",), ("loss",)),
     "berkeley-time": (("progress",), ("loss",)),
