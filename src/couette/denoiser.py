@@ -29,7 +29,7 @@ from couette.contracts import (
 from couette.errors import ConfigError
 from couette.registry import PARAMETERIZATIONS, SCHEDULES, TIMES, TOLD, WEIGHTINGS
 from couette.runtime import Runtime
-from couette.schedules import entries, log_snr, ratio
+from couette.schedules import entries, ratio
 from couette.tensors import expand
 
 Positive = Annotated[float, Field(gt=0)]
@@ -254,6 +254,3 @@ def build_denoiser(
         told = told.with_settings(steps=count)
     parameterization = PARAMETERIZATIONS.bind(config.parameterization)
     return Denoiser(network, corruption, parameterization, TOLD.bind(told), runtime)
-
-
-__all__ = ["Denoiser", "build_corruption", "build_denoiser", "log_snr", "target"]

@@ -34,8 +34,8 @@ Begin with:  couette train digits
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, or with the error's code (see `couette.errors`)."""
     # Threads that wait by spinning take the core from the thread they wait for where other programs
-    # run too: measured here beside one busy program, two threads then ran 3x slower. OpenMP reads
-    # this once, when torch is loaded.
+    # run too: beside busy programs two threads ran 3x slower so, in one trial. OpenMP reads this
+    # once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Not list(…): that name is the verb's module once `couette list` has run in this process.
     arguments = [*(sys.argv[1:] if argv is None else argv)]

@@ -92,6 +92,3 @@ def _sample(model: Model, asked: list[Ask], seed: int, stop: Stop) -> Tensor | N
                 return None
             last = step.x
         return finished(model, last)
-
-
-__all__ = ["PREVIEW_STEPS", "denoised", "evaluating", "preview", "preview_sampling"]
