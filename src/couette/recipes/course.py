@@ -88,7 +88,12 @@ def ddpm() -> RunConfig:
             times=spec("uniform"),
             drop=1.0,
         ),
-        network=spec("unet2d", block_out_channels=(16, 32, 64, 64), norm_num_groups=8),
+        network=spec(
+            "unet2d",
+            block_out_channels=(16, 32, 64, 64),
+            attention=(False, True, True, True),
+            norm_num_groups=8,
+        ),
         training=_ADAM.model_copy(update={"epochs": 5}),
         sampling=SamplingConfig(
             sampler=spec("ddpm", variance="beta"), grid=spec("strided"), steps=1000, clip=True
