@@ -27,14 +27,20 @@ class Registry(Generic[P]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._parts: dict[str, P] = {}
+        self._traits: dict[str, Mapping[str, Any]] = {}
 
-    def register(self, name: str) -> Callable[[New], New]:
-        """Decorator: enter a function or class under `name`."""
+    def register(self, name: str, **traits: Any) -> Callable[[New], New]:
+        """Decorator: enter a function or class under `name`.
+
+        Traits are facts that the part declares of itself, for tests and tables to read; what they
+        mean stands where the family is described.
+        """
 
         def enter(part: New) -> New:
             if name in self._parts:
                 raise ConfigError(f"The {self.kind} '{name}' is registered twice.")
             self._parts[name] = cast(P, part)
+            self._traits[name] = traits
             return part
 
         return enter
@@ -49,6 +55,14 @@ class Registry(Generic[P]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts
+
+    def trait(self, name: str, trait: str, default: Any = None) -> Any:
+        """What a part declares of itself; `default` where it declares nothing of the kind.
+
+        Raises:
+            UnknownName: no part of that name.
+        """
+        return self._traits[name].get(trait, default) if self[name] else default
 
     def settings(self, name: str) -> type[BaseModel]:
         """The settings of a part as a strict, frozen model, from its keyword-only parameters."""

@@ -12,7 +12,7 @@ from couette.registry import SAMPLERS
 from couette.samplers.moves import move, need_normal, posterior, stretches
 
 
-@SAMPLERS.register("ddpm")
+@SAMPLERS.register("ddpm", noise=True)
 def ddpm(
     denoise: Denoise,
     x: Tensor,

@@ -14,7 +14,7 @@ from couette.registry import SAMPLERS
 from couette.samplers.moves import move, need_normal, posterior, stretches
 
 
-@SAMPLERS.register("ddim")
+@SAMPLERS.register("ddim", order=1, mix=True)
 def ddim(
     denoise: Denoise,
     x: Tensor,
@@ -46,7 +46,7 @@ def ddim(
         yield Step(i, n, u, x, p.x0)
 
 
-@SAMPLERS.register("euler")
+@SAMPLERS.register("euler", order=1, mix=True)
 def euler(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """Euler's method on the probability-flow ODE, in (x/alpha, sigma/alpha); equally, on the flow.
 
@@ -55,7 +55,7 @@ def euler(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) 
     return ddim(denoise, x, times, cond, noise)
 
 
-@SAMPLERS.register("mix")
+@SAMPLERS.register("mix", order=1, mix=True)
 def mix(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """The course's toy sampler: move 1/(n − i) of the way to the prediction.
 

@@ -11,7 +11,7 @@ from couette.registry import SAMPLERS
 from couette.samplers.moves import move, stretches
 
 
-@SAMPLERS.register("heun")
+@SAMPLERS.register("heun", order=2, evaluations=2)
 def heun(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """Heun's method on the probability-flow ODE (Karras et al. 2022, alg. 1).
 

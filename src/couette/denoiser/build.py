@@ -1,0 +1,114 @@
+"""The Denoiser, and how the settings become one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from couette.config import DiffusionConfig
+from couette.contracts import (
+    Cond,
+    Corruption,
+    Level,
+    Network,
+    Parameterization,
+    Prediction,
+    Scalings,
+    Told,
+)
+from couette.errors import ConfigError
+from couette.registry import PARAMETERIZATIONS, SCHEDULES, TOLD
+from couette.runtime import Runtime
+from couette.schedules import entries
+from couette.tensors import expand
+
+
+class Denoiser:
+    """A network with a corruption and a parameterization: (x_t, t, cond) to the predicted x0.
+
+    Args:
+        network: the module; it runs in its own float32, under the runtime's autocast.
+        corruption: what x_t is.
+        parameterization: what the network's output means.
+        told: what the network is told of the time.
+        runtime: where and in what arithmetic the network runs.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        corruption: Corruption,
+        parameterization: Parameterization,
+        told: Told,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.network = network
+        self.corruption = corruption
+        self.parameterization = parameterization
+        self.told = told
+        self.runtime = runtime or Runtime()
+
+    def raw(self, x: Tensor, t: Tensor, level: Level, scalings: Scalings, cond: Cond) -> Tensor:
+        """The network's output F for x (B, C, H, W) at t (0-d or (B,)), float32."""
+        told = self.told(t, level).reshape(-1).expand(x.shape[0]).to(x.device, torch.float32)
+        inputs = (expand(scalings.inp, x) * x).float()
+        with self.runtime.autocast():
+            output: Tensor = self.network(inputs, told, cond)
+        return output.to(x.dtype)
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+        """Predict x0.
+
+        Args:
+            x: (B, C, H, W) at time t.
+            t: 0-d or (B,), in [0, 1].
+            cond: what the network is told beside, as its `wants` says.
+        """
+        level = self.corruption.schedule.level(t)
+        scalings = self.parameterization(level)
+        output = self.raw(x, t, level, scalings, cond)
+        return Prediction(expand(scalings.skip, x) * x + expand(scalings.out, x) * output)
+
+
+def target(scalings: Scalings, level: Level, x0: Tensor, eps: Tensor) -> Tensor:
+    """What F should be: (x0 − skip·x_t)/out, with the terms in x0 and eps kept apart: their two
+    coefficients are float64's, to 1e-16/sigma, where the difference of pictures would cancel."""
+    on_x0 = (1 - scalings.skip * level.alpha) / scalings.out
+    on_eps = -scalings.skip * level.sigma / scalings.out
+    return expand(on_x0, x0) * x0 + expand(on_eps, x0) * eps
+
+
+def build_corruption(config: DiffusionConfig) -> Corruption:
+    """The corruption that the settings describe.
+
+    Raises:
+        ConfigError: uniform noise on anything but the straight mix.
+    """
+    if config.noise == "uniform" and config.schedule.name != "flow":
+        raise ConfigError(
+            f"Uniform noise belongs to the toy mix, schedule 'flow', not to "
+            f"'{config.schedule.name}'; set diffusion.noise to normal."
+        )
+    return Corruption(SCHEDULES.build(config.schedule), config.noise)
+
+
+def build_denoiser(
+    config: DiffusionConfig, network: Network, runtime: Runtime | None = None
+) -> Denoiser:
+    """The denoiser that the settings describe, around a built network.
+
+    Raises:
+        ConfigError: settings that contradict each other.
+    """
+    corruption = build_corruption(config)
+    told = config.told
+    if told.name == "index" and told.settings.get("steps") is None:
+        count = entries(corruption.schedule)
+        if count is None:
+            raise ConfigError(
+                f"The schedule '{config.schedule.name}' has no table to tell the index of; set "
+                "diffusion.told to log or time."
+            )
+        told = told.with_settings(steps=count)
+    parameterization = PARAMETERIZATIONS.bind(config.parameterization)
+    return Denoiser(network, corruption, parameterization, TOLD.bind(told), runtime)

@@ -1,0 +1,56 @@
+"""What the network's output F means: x0 = skip·x + out·F, four coefficients of the level."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from couette.contracts import Level, Scalings
+from couette.registry import PARAMETERIZATIONS
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+@PARAMETERIZATIONS.register("eps")
+def eps(level: Level) -> Scalings:
+    """F is the noise: x0 = (x − sigma·F)/alpha (Ho et al. 2020, eq. 15). Singular at alpha = 0."""
+    return Scalings(1 / level.alpha, -level.sigma / level.alpha, torch.ones_like(level.alpha))
+
+
+@PARAMETERIZATIONS.register("x0")
+def x0(level: Level) -> Scalings:
+    """F is the clean picture."""
+    return Scalings(
+        torch.zeros_like(level.alpha), torch.ones_like(level.alpha), torch.ones_like(level.alpha)
+    )
+
+
+@PARAMETERIZATIONS.register("v")
+def v(level: Level) -> Scalings:
+    """F is alpha·eps − sigma·x0 (Salimans & Ho 2022, sec. 4), for any alpha and sigma."""
+    power = level.alpha.square() + level.sigma.square()
+    return Scalings(level.alpha / power, -level.sigma / power, torch.ones_like(level.alpha))
+
+
+@PARAMETERIZATIONS.register("flow")
+def flow(level: Level) -> Scalings:
+    """F is eps − x0, the velocity of the straight path (Lipman et al. 2023, eq. 23)."""
+    total = level.alpha + level.sigma
+    return Scalings(1 / total, -level.sigma / total, torch.ones_like(level.alpha))
+
+
+@PARAMETERIZATIONS.register("edm")
+def edm(level: Level, *, sigma_data: Positive = 0.5) -> Scalings:
+    """Unit variance in, out and in the target (Karras et al. 2022, tab. 1), for any alpha.
+
+    sigma_data is the standard deviation of the pictures in [-1, 1].
+    """
+    signal = (sigma_data * level.alpha).square()
+    total = signal + level.sigma.square()
+    return Scalings(
+        sigma_data**2 * level.alpha / total,
+        level.sigma * sigma_data * total.rsqrt(),
+        total.rsqrt(),
+    )
