@@ -37,7 +37,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"model", "guidance", "samplers", "training"}),
     frozenset({"generate", "runs"}),
     frozenset({"editing", "distillation", "evaluation", "interop"}),
-    frozenset({"recipes", "figures"}),
+    frozenset({"recipes", "figures", "lab"}),
     frozenset({"api"}),
     frozenset({"cli", "server", "__main__"}),
 )

@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from couette.api import evaluate, load, sample, steps, train
+    from couette.api import evaluate, lab, load, sample, steps, train
     from couette.errors import CouetteError
 
 __version__ = "0.1.0"
-__all__ = ["CouetteError", "evaluate", "load", "sample", "steps", "train"]
+__all__ = ["CouetteError", "evaluate", "lab", "load", "sample", "steps", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,18 @@ from couette.data import POINTS, open_data
 from couette.errors import InputError, UnknownName
 from couette.evaluation import Part, Report, write
 from couette.evaluation import evaluate as measure
-from couette.model import AVERAGE, Model, load_model
+from couette.evaluation.judge import Judge
+from couette.lab import (
+    Bench,
+    Outcome,
+    Results,
+    carry_out,
+    draw_lab,
+    measured_on,
+    planned,
+    searched,
+)
+from couette.model import AVERAGE, Model, drawn_as, load_model
 from couette.recipes import RECIPES, Event, Session
 from couette.runs import RunFolder, find_model
 from couette.runtime import choose
@@ -160,6 +171,8 @@ def load(
 ) -> Model:
     """Load the model of a run, a checkpoint or a saved model.
 
+    The model of a run draws as the run's `config.yaml` says now; another as it was saved.
+
     Args:
         path: the folder.
         average: the running average of the weights; False for the raw ones.
@@ -171,7 +184,9 @@ def load(
     """
     folder = find_model(Path(path))
     asked = parse(RuntimeConfig, {"device": device, "dtype": dtype}, "the arguments of load")
-    return load_model(folder, average=average, runtime=choose(asked))
+    model = load_model(folder, average=average, runtime=choose(asked))
+    run = RunFolder(Path(path))
+    return drawn_as(model, run.config().sampling) if run.exists() else model
 
 
 def sample(
@@ -280,6 +295,111 @@ def evaluate(
         watch=watch,
     )
     return report, write(report, where)
+
+
+def lab(
+    run: str | Path,
+    *,
+    samplers: Sequence[Spec | str] = (),
+    grids: Sequence[Spec | str] = (),
+    steps: Sequence[int] = (2, 4, 6, 9, 14, 20, 36),
+    search: Sequence[int] = (),
+    count: int = 32,
+    frechet: int = 0,
+    guidance: float | None = None,
+    label: int | str | Sequence[int | str] | None = None,
+    seed: int = 0,
+    batch: int = 64,
+    evaluations: int | None = None,
+    store: bool = False,
+    device: str = "auto",
+    out: str | Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    watch: Callable[[Outcome], None] | None = None,
+) -> tuple[Results, list[Path]]:
+    """Compare samplers, grids and numbers of steps on one model, from the same noise.
+
+    Outcomes are kept as they come: called again with the same arguments it goes on where it was.
+
+    Args:
+        run: a run, a checkpoint or a saved model.
+        samplers: which; all that fit the model when empty.
+        grids: which; the model's own when empty.
+        steps: how many, each in turn.
+        search: numbers of steps to find a grid for; those are tried beside the others.
+        count: pictures whose error against a fine solution is measured.
+        frechet: samples for the Fréchet distance from held-out pictures; 0 leaves it out.
+        guidance: classifier-free guidance scale; the model's own when not given.
+        label: as for `sample`; every class in turn when not given.
+        seed, batch: of the pictures drawn.
+        evaluations: the winner may take at most so many.
+        store: make the winner the run's own way to draw.
+        device: "auto", "cpu", "cuda" or "mps".
+        out: where results and figures go; `lab` in the model's folder when not given.
+        progress: called with (what is being done, how much is done, of how much).
+        watch: called with each outcome as soon as it is known.
+
+    Returns:
+        All outcomes, and the figures.
+
+    Raises:
+        CouetteError: what was asked does not fit the model or the data; before anything is drawn.
+    """
+    path = Path(run)
+    if store and not RunFolder(path).exists():
+        raise InputError(f"Only a run keeps a way to draw; {path} is none. Leave out --store.")
+    model = load(path, device=device)
+    sampling = generate.sampling_of(model, guidance=guidance)
+    asked = generate.in_turn(model, count) if label is None else generate.ask(model, count, label)
+    chosen = [_spec(each) for each in samplers]
+    folder = Path(out) if out else path / "lab"
+    check_writable(folder)
+    bench = Bench(model, asked, seed=seed, batch=batch, sampling=sampling)
+    tried = planned(bench, chosen, [_spec(each) for each in grids], steps)
+    if frechet:
+        bench.judge = _judge(path, model, frechet, seed, progress)
+    results = Results(folder, measured_on(model, bench))
+    tried += searched(bench, chosen, search)
+    carry_out(bench, tried, results, progress, watch)
+    floor = bench.judge.floor.distances.frechet if bench.judge else None
+    figures = draw_lab(results, folder, floor)
+    best = results.best(evaluations)
+    if store and best is not None:
+        winner = next(trial for trial in tried if str(trial) == best.trial)
+        run_folder = RunFolder(path)
+        kept = winner.sampling(run_folder.config().sampling)
+        run_folder.write_config(run_folder.config().replace(sampling=kept.model_dump()))
+    return results, figures
+
+
+def _judge(
+    path: Path,
+    model: Model,
+    count: int,
+    seed: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> Judge:
+    """The judge of `count` samples of a run's model, asked for every class in turn."""
+    train, test = open_data(_data_of(path, model, None), progress)
+    if test is None or not 2 <= count <= len(train):
+        raise InputError(
+            f"{count} samples can't be compared with '{train.name}': give --frechet 2 to "
+            f"{len(train):,}, and data of which some are held out."
+        )
+    alike = bool(model.conditioner.classes) and train.classes == model.conditioner.classes
+    return Judge(
+        train,
+        test,
+        count=count,
+        seed=seed,
+        alike=alike,
+        runtime=model.denoiser.runtime,
+        progress=progress,
+    )
+
+
+def _spec(part: Spec | str) -> Spec:
+    return Spec.model_validate(part) if isinstance(part, str) else part
 
 
 def _data_of(path: Path, model: Model, data: str | Path | None) -> DataConfig:

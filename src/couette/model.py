@@ -8,7 +8,7 @@ weights must be equal to what was built.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 import couette.networks  # noqa: F401  (fills the registry)
 from couette.codecs import Symmetric
 from couette.conditioners import Labels
-from couette.config import FORMAT, ModelConfig, parse
+from couette.config import FORMAT, ModelConfig, SamplingConfig, parse
 from couette.contracts import Codec, Sizes
 from couette.denoiser import Denoiser, build_denoiser
 from couette.errors import CheckpointError, ShapeError
@@ -165,6 +165,13 @@ def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = 
     load_weights(network, weights, str(path))
     runtime = runtime or Runtime(threads=torch.get_num_threads())
     return assemble(config, runtime.place(network).eval(), runtime)
+
+
+def drawn_as(model: Model, sampling: SamplingConfig) -> Model:
+    """The same model with another way to draw; without labels there is nothing to guide by."""
+    if not model.conditioner.classes:
+        sampling = sampling.model_copy(update={"guidance": 1.0})
+    return replace(model, config=model.config.model_copy(update={"sampling": sampling}))
 
 
 def read_config(folder: Path) -> ModelConfig:
