@@ -11,7 +11,7 @@ from torch import Tensor
 from couette.contracts import Corruption, Noise
 from couette.errors import InputError
 from couette.registry import GRIDS, SAMPLERS, SCHEDULES
-from worlds import Constant, Crooked, Gaussian, draw, run, schedule
+from worlds import Constant, Crooked, Gaussian, draw, grid, run, schedule
 
 
 def fresh(shape: tuple[int, ...]) -> Noise:
@@ -98,10 +98,10 @@ def test_deterministic_ones_take_the_uniform_mix_and_ask_for_no_noise(name: str)
 
 @settings(max_examples=30)
 @given(st.sampled_from(list(GRIDS)), st.integers(2, 30))
-def test_every_grid_drives_every_sampler(grid: str, steps: int) -> None:
+def test_every_grid_drives_every_sampler(name: str, steps: int) -> None:
     s = schedule("linear:steps=60")
-    times = GRIDS[grid](s, steps)
-    for name in SAMPLERS:
-        out = run(name, Constant(Corruption(s), -0.5), draw(2, 2), times, fresh((2, 2)))
+    times = grid(name, s, steps)
+    for sampler in SAMPLERS:
+        out = run(sampler, Constant(Corruption(s), -0.5), draw(2, 2), times, fresh((2, 2)))
         assert len(out) == steps
         assert torch.allclose(out[-1].x, torch.full((2, 2), -0.5).double(), atol=1e-12)
