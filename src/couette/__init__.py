@@ -10,14 +10,16 @@ The names below are loaded when they are first used, so that `import couette` co
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from couette import exact
     from couette.api import evaluate, lab, load, sample, steps, train
     from couette.errors import CouetteError
 
 __version__ = "0.1.0"
-__all__ = ["CouetteError", "evaluate", "lab", "load", "sample", "steps", "train"]
+__all__ = ["CouetteError", "evaluate", "exact", "lab", "load", "sample", "steps", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +27,8 @@ def __getattr__(name: str) -> Any:
         from couette.errors import CouetteError
 
         return CouetteError
+    if name == "exact":
+        return import_module("couette.exact")
     if name in __all__:
         from couette import api
 

@@ -18,6 +18,7 @@ from couette.errors import InputError, UnknownName
 from couette.evaluation import Part, Report, write
 from couette.evaluation import evaluate as measure
 from couette.evaluation.judge import Judge
+from couette.exact import folder_of, is_exact, named
 from couette.lab import (
     Bench,
     Outcome,
@@ -28,7 +29,7 @@ from couette.lab import (
     planned,
     searched,
 )
-from couette.model import AVERAGE, Model, drawn_as, load_model
+from couette.model import AVERAGE, Model, drawn_as, exact_model, load_model
 from couette.recipes import RECIPES, Event, Session
 from couette.runs import RunFolder, find_model
 from couette.runtime import choose
@@ -169,12 +170,12 @@ def new_folder(config: RunConfig) -> Path:
 def load(
     path: str | Path, *, average: bool = True, device: str = "auto", dtype: str = "auto"
 ) -> Model:
-    """Load the model of a run, a checkpoint or a saved model.
+    """Load the model of a run, a checkpoint or a saved model, or make one of an exact world.
 
     The model of a run draws as the run's `config.yaml` says now; another as it was saved.
 
     Args:
-        path: the folder.
+        path: the folder, or a world as `exact:digits` (see `couette.exact`).
         average: the running average of the weights; False for the raw ones.
         device: "auto", "cpu", "cuda" or "mps".
         dtype: "auto", "float32" or "bfloat16".
@@ -182,9 +183,10 @@ def load(
     Raises:
         CheckpointError: nothing to load there, or it is damaged; other CouetteErrors as they fit.
     """
-    folder = find_model(Path(path))
     asked = parse(RuntimeConfig, {"device": device, "dtype": dtype}, "the arguments of load")
-    model = load_model(folder, average=average, runtime=choose(asked))
+    if is_exact(path):
+        return exact_model(named(path), choose(asked))
+    model = load_model(find_model(Path(path)), average=average, runtime=choose(asked))
     run = RunFolder(Path(path))
     return drawn_as(model, run.config().sampling) if run.exists() else model
 
@@ -254,7 +256,7 @@ def evaluate(
     """Measure a model against held-out pictures, and write the report.
 
     Args:
-        run: a run, a checkpoint or a saved model.
+        run: a run, a checkpoint, a saved model or an exact world.
         data: a data set's name or a folder; the run's own when not given.
         count: how many pictures to draw; from the size of the data when not given.
         seed, batch: of the pictures drawn.
@@ -273,19 +275,17 @@ def evaluate(
         CouetteError: what was asked does not fit the model or the data.
     """
     path = Path(run)
-    folder = find_model(path)
-    models = {"weights": load(folder, average=False, device=device)}
-    if (folder / AVERAGE).exists():
-        models["average"] = load(folder, device=device)
+    models = _weights_of(path, device)
     drawn = {"average": list(models)[-1:], "raw": ["weights"], "both": list(models)}
     if weights not in drawn:
         raise UnknownName("choice of weights", weights, drawn)
-    where = Path(out) if out else path / "evaluation"
+    where = Path(out) if out else folder_of(path) / "evaluation"
     check_writable(where)
-    sampling = generate.sampling_of(models["weights"], **settings)
+    first = models["weights"]
+    sampling = generate.sampling_of(first, **settings)
     report = measure(
         models,
-        open_data(_data_of(path, models["weights"], data), progress),
+        open_data(_data_of(path, first, data), progress),
         count=count,
         seed=seed,
         batch=batch,
@@ -352,7 +352,7 @@ def lab(
     sampling = generate.sampling_of(model, guidance=guidance)
     asked = generate.in_turn(model, count) if label is None else generate.ask(model, count, label)
     chosen = [_spec(each) for each in samplers]
-    folder = Path(out) if out else path / "lab"
+    folder = Path(out) if out else folder_of(path) / "lab"
     check_writable(folder)
     bench = Bench(model, asked, seed=seed, batch=batch, sampling=sampling)
     tried = planned(bench, chosen, [_spec(each) for each in grids], steps)
@@ -402,6 +402,17 @@ def _spec(part: Spec | str) -> Spec:
     return Spec.model_validate(part) if isinstance(part, str) else part
 
 
+def _weights_of(path: Path, device: str) -> dict[str, Model]:
+    """The raw weights of a model, and their average where there is one."""
+    if is_exact(path):
+        return {"weights": load(path, device=device)}
+    folder = find_model(path)
+    models = {"weights": load(folder, average=False, device=device)}
+    if (folder / AVERAGE).exists():
+        models["average"] = load(folder, device=device)
+    return models
+
+
 def _data_of(path: Path, model: Model, data: str | Path | None) -> DataConfig:
     """The data a model is measured against: its run's own, or others brought to its size.
 
@@ -409,6 +420,8 @@ def _data_of(path: Path, model: Model, data: str | Path | None) -> DataConfig:
         InputError: a saved model without a run, and no data named.
     """
     held = model.config
+    if is_exact(path) and data is None:
+        return named(path).data
     runs = [RunFolder(each) for each in (path, path.resolve().parent.parent)]
     config = next((each.config().data for each in runs if each.exists()), None)
     if data is None:

@@ -19,10 +19,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 import couette.networks  # noqa: F401  (fills the registry)
 from couette.codecs import Symmetric
 from couette.conditioners import Labels
-from couette.config import FORMAT, ModelConfig, SamplingConfig, parse
+from couette.config import FORMAT, ModelConfig, SamplingConfig, parse, spec
 from couette.contracts import Codec, Sizes
 from couette.denoiser import Denoiser, build_denoiser
-from couette.errors import CheckpointError, ShapeError
+from couette.errors import CheckpointError, ConfigError, ShapeError
+from couette.exact import Ideal, World
 from couette.registry import CODECS, NETWORKS
 from couette.runtime import Runtime
 from couette.storage import MAX_TENSORS, read_json, read_tensors
@@ -172,6 +173,33 @@ def drawn_as(model: Model, sampling: SamplingConfig) -> Model:
     if not model.conditioner.classes:
         sampling = sampling.model_copy(update={"guidance": 1.0})
     return replace(model, config=model.config.model_copy(update={"sampling": sampling}))
+
+
+def exact_model(world: World, runtime: Runtime | None = None) -> Model:
+    """A model whose denoiser is the true one of a world; sampled as by default.
+
+    Raises:
+        ConfigError: a device without float64, which exact answers are computed in.
+        CouetteError: the world's data can't be opened, or its settings do not fit.
+    """
+    runtime = runtime or Runtime(threads=torch.get_num_threads())
+    if runtime.device == "mps":
+        raise ConfigError("Exact worlds need float64, which mps does not have; use --device cpu.")
+    known, data = world.open()
+    config = ModelConfig(
+        recipe="exact",
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=data.classes,
+        codec=spec("symmetric"),
+        diffusion=world.diffusion,
+        network=spec("exact", world=world.given),
+        sampling=SamplingConfig(),
+        data=data.name,
+        data_fingerprint=data.fingerprint,
+    )
+    return assemble(config, Ideal(known).to(runtime.device), runtime)
 
 
 def read_config(folder: Path) -> ModelConfig:

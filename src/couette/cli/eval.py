@@ -38,7 +38,7 @@ def evaluate(
     """Measure a run against held-out pictures; the floor, real against real, comes first.
 
     Args:
-        run: the run's folder, or a saved model.
+        run: the run's folder, a saved model, or an exact world: exact:digits.
         data: the data to measure against; the run's own when not given.
         count: how many pictures to draw; from the size of the data when not given.
         seed: of the pictures drawn.

@@ -13,6 +13,7 @@ import couette.networks  # noqa: F401  (fills the registry)
 from couette.cli.options import parse_call
 from couette.data import open_data  # noqa: F401  (fills the registry)
 from couette.errors import UnknownName
+from couette.exact import WORLDS
 from couette.figures import FIGURES
 from couette.recipes import RECIPES
 from couette.registry import (
@@ -41,6 +42,7 @@ FAMILIES: Mapping[str, Registry[Any]] = {
     "times": TIMES,
     "told": TOLD,
     "codecs": CODECS,
+    "worlds": WORLDS,
     "figures": FIGURES,
 }
 

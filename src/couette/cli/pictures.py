@@ -17,6 +17,7 @@ from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.data import to_uint8
 from couette.errors import InputError
+from couette.exact import folder_of
 from couette.model import Model
 from couette.render import dye, grid, reverse_frames, save, save_gif, spread
 from couette.storage import check_writable, write_bytes
@@ -95,7 +96,7 @@ def _place(source: Path, format: str, asked: Sequence[Ask], seed: int) -> Path:
     label = "" if only is None else f"-label{only}"
     name = f"seed{seed}{label}-{len(asked)}"
     checkpoint = source.resolve().parent.name == "checkpoints"
-    folder = source.resolve().parents[1] if checkpoint else source
+    folder = source.resolve().parents[1] if checkpoint else folder_of(source)
     return folder / "pictures" / (name + _SUFFIX[format])
 
 

@@ -13,6 +13,7 @@ from couette import api, generate
 from couette.cli.options import normal_flags, parse_call, spec_of
 from couette.cli.pictures import written
 from couette.errors import InputError
+from couette.exact import with_schedule
 
 Format = Literal["grid", "png", "npz", "gif"]
 
@@ -27,6 +28,7 @@ def sample(
     *,
     count: int = 16,
     label: str | None = None,
+    schedule: str | None = None,
     guidance: float | None = None,
     sampler: str | None = None,
     grid: str | None = None,
@@ -44,9 +46,10 @@ def sample(
     """Draw pictures from a trained model.
 
     Args:
-        model: a run, a checkpoint or a saved model.
+        model: a run, a checkpoint, a saved model, or an exact world: exact:digits, exact:FOLDER.
         count: how many pictures.
         label: a class by name or number, or "each" for every class in turn.
+        schedule: of an exact world; a trained model has its own.
         guidance: classifier-free guidance scale; 1 is off.
         sampler: a sampler, with settings as in ddim:eta=0.5 (see `couette list samplers`).
         grid: where the steps lie, as in karras:rho=5.
@@ -62,6 +65,8 @@ def sample(
         as_json: one JSON object on stdout.
     """
     begun = time.monotonic()
+    if schedule is not None:
+        model = Path(with_schedule(model, schedule))
     held = api.load(model, average=weights == "average", device=device)
     sampling = generate.sampling_of(
         held,

@@ -8,6 +8,7 @@ noising.py      the forward process: closed form, chain, clipped, the toy mix, t
 schedule.py     noise schedules as curves
 predictions.py  input / noised / predicted, σ sweeps, two runs compared
 reverse.py      steps, sheets, films and strips of the reverse process, real beside generated
+likeness.py     when the prediction becomes the picture that it ends at
 journal.py      losses, and sheets after given epochs
 network.py      a network's plan
 dye.py          points in the plane: forward and back
@@ -21,6 +22,7 @@ Its keyword-only parameters are its settings.
 from couette.figures import (  # noqa: F401  (they register themselves)
     dye,
     journal,
+    likeness,
     network,
     noise,
     noising,

@@ -16,6 +16,7 @@ from couette.render import save, save_gif
 _USUAL: dict[Kind, tuple[str, ...]] = {
     "run": ("loss", "predictions", "sheet", "reverse", "real", "sigmas", "dye"),
     "model": ("sheet", "reverse", "network"),
+    "exact": ("likeness", "sheet", "reverse", "predictions", "dye"),
     "recipe": ("noising", "schedule", "network", "dye"),
     "data": ("noising", "dye"),
     "nothing": ("noise", "random-variables", "schedule"),

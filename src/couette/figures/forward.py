@@ -26,7 +26,7 @@ STANDARD = spec("linear")
 
 def corruption_of(target: Target, schedule: Spec | None = None) -> Corruption:
     """The schedule asked for with normal noise; else the target's own; else the standard one."""
-    own = target.kind in ("run", "model", "recipe")
+    own = target.kind in ("run", "model", "exact", "recipe")
     if schedule is None and own:
         return build_corruption(target.diffusion)
     diffusion = RunConfig().diffusion.model_copy(update={"schedule": schedule or STANDARD})

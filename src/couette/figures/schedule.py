@@ -37,7 +37,7 @@ def schedule(
     ] = (),
 ) -> list[Picture]:
     """β, ᾱ, √ᾱ against √(1 − ᾱ) and the log signal-to-noise ratio of noise schedules."""
-    own = target.diffusion.schedule if target.kind in ("run", "model", "recipe") else TABLES[0]
+    own = TABLES[0] if target.kind in ("data", "nothing") else target.diffusion.schedule
     asked = schedules or _known(own)
     built = {_name(each): SCHEDULES.build(each) for each in asked}
     exploding = {name: each for name, each in built.items() if explodes(each)}
