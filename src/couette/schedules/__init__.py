@@ -8,7 +8,15 @@ sigma/alpha, never with differences of log-SNR, because both ends of that axis a
 """
 
 from couette.schedules.continuous import EDM, Flow
-from couette.schedules.forward import entries, log_snr, mixed, ratio, transition
+from couette.schedules.forward import (
+    Posterior,
+    entries,
+    log_snr,
+    mixed,
+    posterior,
+    ratio,
+    transition,
+)
 from couette.schedules.grids import karras, strided, uniform
 from couette.schedules.tables import Cosine, Linear, Table
 
@@ -17,11 +25,13 @@ __all__ = [
     "Cosine",
     "Flow",
     "Linear",
+    "Posterior",
     "Table",
     "entries",
     "karras",
     "log_snr",
     "mixed",
+    "posterior",
     "ratio",
     "strided",
     "transition",
