@@ -30,11 +30,11 @@ import torch
 network = NETWORKS["linear"](Sizes(1, 8, 8), kernel=5)
 assert network(torch.zeros(2, 1, 8, 8), torch.zeros(2), {}).shape == (2, 1, 8, 8)
 """,
-    "snr": """
+    "velocity": """
 import torch
-from couette.denoiser import eps
+from couette.denoiser import v
 level = Level(torch.tensor(0.6), torch.tensor(0.8))
-assert torch.allclose(WEIGHTINGS["snr"](level, eps(level)), torch.tensor(1.0))
+assert torch.allclose(WEIGHTINGS["velocity"](level, v(level)), torch.tensor(1.0))
 """,
 }
 

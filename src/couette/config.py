@@ -149,7 +149,35 @@ class DiffusionConfig(Frozen):
     parameterization: Spec = spec("edm")
     told: Annotated[Spec, Field(description="what the network is told of the time")] = spec("log")
     weighting: Spec = spec("uniform")
+    loss: Annotated[Spec, Field(description="how far an output lies from its target")] = spec("mse")
     times: Annotated[Spec, Field(description="how training draws its times")] = spec("log-normal")
+    strata: Annotated[
+        int, Field(ge=1, description="so many samples in a row cover the times evenly; 1 is off")
+    ] = 1
+    importance: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000,
+            description="bins of time, drawn as often as their losses are large; 0 is off",
+        ),
+    ] = 0
+    pairing: Annotated[
+        Spec, Field(description="which noise goes with which picture of a batch")
+    ] = spec("none")
+    offset: Annotated[
+        float, Field(ge=0, description="strength of noise that is one value a channel; 0 is off")
+    ] = 0.0
+    variance: Annotated[
+        Literal["fixed", "learned"],
+        Field(description="of the reverse steps; learned: between posterior and beta"),
+    ] = "fixed"
+    vlb: Annotated[
+        float, Field(gt=0, description="weight of the bound that teaches a learned variance")
+    ] = 0.001
+    self_conditioning: Annotated[
+        bool, Field(description="tell the network its own last prediction")
+    ] = False
     drop: Annotated[
         float, Field(ge=0, le=1, description="share of labels hidden, for guidance; 1: no labels")
     ] = 0.1

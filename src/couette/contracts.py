@@ -46,20 +46,32 @@ class Corruption(NamedTuple):
 
 Cond = Mapping[str, Tensor]
 """What a network is told beside x and t, by name, each with B rows: "label" (B,) int64, where the
-number of classes itself means "none"; later "text", "text_mask", "image" and others."""
+number of classes itself means "none"; "x0" (B, C, H, W), the network's own last prediction, left
+out where there is none yet; later "text", "text_mask", "image" and others."""
 
 
 class Sizes(NamedTuple):
-    """What the data decide about a network: the shape of a picture and how many classes."""
+    """What the data and the objective decide about a network: shapes, and how many classes.
+
+    channels, height, width: of what goes in. out: channels that come out, where they differ.
+    """
 
     channels: int
     height: int
     width: int
     classes: int = 0
+    out: int | None = None
+
+    @property
+    def outputs(self) -> int:
+        """The channels that come out."""
+        return self.channels if self.out is None else self.out
 
 
 class Network(Protocol):
     """A torch module from (x, told, cond) to a tensor of x's shape. It knows nothing of diffusion.
+
+    Where a variance is learned, the output has twice the channels, and its second half says so.
 
     `told` is (B,) float32: whatever the denoiser's `Told` says of t. Keys of `cond` that are not
     in `wants` are errors.
@@ -168,11 +180,14 @@ class Batch(NamedTuple):
 
     data: float32 (B, C, H, W), on the device. cond: as `Cond`.
     keys: (B, 2) int64 on the CPU, (sample index, epoch): with the seed they fix every draw.
+    places: (B,) int64 on the CPU: how many samples of the whole run came before each; None where
+        the batch is of no run.
     """
 
     data: Tensor
     cond: Cond
     keys: Tensor
+    places: Tensor | None = None
 
 
 class Losses(NamedTuple):

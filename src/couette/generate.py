@@ -13,6 +13,7 @@ from torch import Tensor
 
 from couette.config import SamplingConfig, Spec, parse, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
+from couette.denoiser import recalling, regular, singular
 from couette.errors import InputError
 from couette.guidance import classifier_free
 from couette.model import Model, pixel_range
@@ -170,6 +171,7 @@ def steps(
     unconditional = {key: value.to(device) for key, value in nothing.items()}
     denoise: Denoise = classifier_free(model.denoiser, sampling.guidance, unconditional)
     denoise = editor(denoise) if editor else denoise
+    denoise = recalling(denoise, model.denoiser.network)
     limits = pixel_range(model.codec) if sampling.clip and not model.is_points else None
     times = times_of(model, sampling)
     _refuse_singular(model, sampling, times[0])
@@ -182,14 +184,13 @@ def steps(
 
 
 def _refuse_singular(model: Model, sampling: SamplingConfig, t: Tensor) -> None:
-    """Refuse a start where the network's output says nothing of x0: eps at alpha = 0."""
-    denoiser = model.denoiser
-    scalings = denoiser.parameterization(denoiser.corruption.schedule.level(t))
-    if not all(bool(part.isfinite()) for part in scalings):
+    """Refuse a start where the network's output says nothing of x0: eps and score at alpha = 0."""
+    level = model.denoiser.corruption.schedule.level(t)
+    if singular(model.denoiser.parameterization(level)):
         raise InputError(
             f"The grid '{sampling.grid}' starts at pure noise, where a model that predicts "
             f"'{model.config.diffusion.parameterization}' can't say what the picture is; use the "
-            "grid 'karras'."
+            f"grid 'karras', or a model that predicts one of {', '.join(regular(level))}."
         )
 
 

@@ -32,7 +32,7 @@ class ClassifierFree:
         return self.denoise.corruption
 
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
-        both = {key: torch.cat((cond[key], self.unconditional[key])) for key in cond}
+        both = {key: torch.cat((cond[key], self.unconditional.get(key, cond[key]))) for key in cond}
         x0_c, x0_u = self.denoise(torch.cat((x, x)), t.repeat(2) if t.ndim else t, both).x0.chunk(2)
         return Prediction(torch.lerp(x0_u, x0_c, self.scale))
 

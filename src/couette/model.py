@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-import couette.networks  # noqa: F401  (fills the registry)
 from couette.codecs import Symmetric
 from couette.conditioners import Labels
-from couette.config import FORMAT, ModelConfig, SamplingConfig, parse, spec
+from couette.config import FORMAT, DiffusionConfig, ModelConfig, SamplingConfig, Spec, parse, spec
 from couette.contracts import Codec, Sizes
 from couette.denoiser import Denoiser, build_denoiser
 from couette.errors import CheckpointError, ConfigError, ShapeError
 from couette.exact import Ideal, World
+from couette.networks.recalling import Recalling
 from couette.registry import CODECS, NETWORKS
 from couette.runtime import Runtime
 from couette.storage import MAX_TENSORS, read_json, read_tensors
@@ -65,6 +66,20 @@ def sizes_of(config: ModelConfig) -> Sizes:
     return Sizes(channels, height, width, len(config.classes))
 
 
+def build_sized(network: Spec, sizes: Sizes, diffusion: DiffusionConfig) -> nn.Module:
+    """A fresh network of that kind for these pictures, with what the objective asks of it: a second
+    half of the output for a learned variance, x0 beside x for self-conditioning.
+
+    Raises:
+        UnknownName, ConfigError, ShapeError: as the settings deserve.
+    """
+    if diffusion.variance == "learned":
+        sizes = sizes._replace(out=2 * sizes.channels)
+    build = partial(NETWORKS.build, network)
+    made: nn.Module = Recalling(build, sizes) if diffusion.self_conditioning else build(sizes)
+    return made
+
+
 def build_network(config: ModelConfig) -> nn.Module:
     """A fresh network as the config describes it, its weights drawn from torch's generator.
 
@@ -73,7 +88,7 @@ def build_network(config: ModelConfig) -> nn.Module:
     """
     sizes = sizes_of(config)
     try:
-        return cast(nn.Module, NETWORKS.build(config.network, sizes))
+        return build_sized(config.network, sizes, config.diffusion)
     except (RuntimeError, MemoryError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise ShapeError(

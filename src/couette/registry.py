@@ -121,6 +121,8 @@ TIMES: Registry[Any] = Registry("time sampling")
 PARAMETERIZATIONS: Registry[Any] = Registry("parameterization")
 TOLD: Registry[Any] = Registry("told")
 WEIGHTINGS: Registry[Any] = Registry("weighting")
+LOSSES: Registry[Any] = Registry("loss")
+PAIRINGS: Registry[Any] = Registry("pairing")
 CODECS: Registry[Any] = Registry("codec")
 SAMPLERS: Registry[Any] = Registry("sampler")
 DATASETS: Registry[Any] = Registry("data set")
@@ -134,6 +136,8 @@ PARTS: Mapping[str, Registry[Any]] = {
     "diffusion.told": TOLD,
     "diffusion.weighting": WEIGHTINGS,
     "diffusion.times": TIMES,
+    "diffusion.loss": LOSSES,
+    "diffusion.pairing": PAIRINGS,
     "sampling.sampler": SAMPLERS,
     "sampling.grid": GRIDS,
 }

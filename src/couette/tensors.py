@@ -33,6 +33,8 @@ class Stream(IntEnum):
     FLIP = 3
     CROP = 4
     ORDER = 5
+    OFFSET = 6
+    RECALL = 7
     SAMPLING = 1 << 16
 
 

@@ -15,11 +15,12 @@ from couette.config import spec
 from couette.errors import CheckpointError, ConfigError, DataError
 from couette.recipes.session import Session
 from couette.runs import STATE, RunFolder
-from couette.storage import read_json
+from couette.storage import read_json, read_tensors
 from small_runs import POINTS, Settings, digests, losses, read_log, session, watched
 
 STEPS = 9
 DIGITS: Settings = {"source": "digits", "limit": 40, "flip": True, "crop": 2}
+MOONS: Settings = {"source": "moons", "limit": 40}
 TRAINING: Settings = {"batch": 16, "accumulate": 2, "lr": 2e-3, "warmup": 3, "decay": "cosine"}
 
 # 36 pictures train, so epochs end within the third, the fifth and the seventh batch.
@@ -46,6 +47,24 @@ KINDS: dict[str, Settings] = {
         "data": DIGITS,
         "network": spec("berkeley", hidden=4, time=True),
         "training": {**TRAINING, "accumulate": 1, "average": 0.1, "decay": "exponential"},
+    },
+    "learned uncertainty, recalled predictions, strata": {
+        "data": MOONS,
+        "network": spec("points", hidden=8, depth=1),
+        "diffusion": {"weighting": "uncertainty", "self_conditioning": True, "strata": 8},
+        "training": TRAINING,
+    },
+    "importance, pairs, offsets": {
+        "data": MOONS,
+        "network": spec("points", hidden=8, depth=1),
+        "diffusion": {"importance": 2, "pairing": "ot", "offset": 0.1, "loss": "pseudo-huber"},
+        "training": {**TRAINING, "accumulate": 1},
+    },
+    "learned variance": {
+        "data": DIGITS,
+        "network": spec("unet", size="tiny", width=8, blocks=1, multiples=(1,)),
+        "diffusion": {"schedule": "cosine", "parameterization": "eps", "variance": "learned"},
+        "training": TRAINING,
     },
 }
 
@@ -74,6 +93,22 @@ def test_a_run_dropped_and_resumed_equals_the_unbroken_one(tmp_path: Path, kind:
     assert epoch_lines(tmp_path / "parts") == epoch_lines(tmp_path / "whole")
     steps = [row["step"] for row in RunFolder(tmp_path / "parts").metrics()]
     assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "tensor"),
+    [
+        ("learned uncertainty, recalled predictions, strata", "uncertainty", "weight"),
+        ("importance, pairs, offsets", "importance", "losses"),
+    ],
+)
+def test_what_an_objective_learns_is_saved_beside_the_network(
+    tmp_path: Path, kind: str, file: str, tensor: str
+) -> None:
+    losses(begun(tmp_path, KINDS[kind]))
+    newest = RunFolder(tmp_path).newest()
+    assert newest is not None
+    assert bool((read_tensors(newest / f"{file}.safetensors")[tensor] != 0).all())
 
 
 def test_the_proof_would_see_another_seed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from couette.contracts import (
     Parameterization,
     Prediction,
     Scalings,
+    Schedule,
     Told,
 )
 from couette.errors import ConfigError
@@ -32,6 +33,7 @@ class Denoiser:
         parameterization: what the network's output means.
         told: what the network is told of the time.
         runtime: where and in what arithmetic the network runs.
+        learned: whether the second half of the network's output is the reverse steps' variance.
     """
 
     def __init__(
@@ -41,20 +43,32 @@ class Denoiser:
         parameterization: Parameterization,
         told: Told,
         runtime: Runtime | None = None,
+        *,
+        learned: bool = False,
     ) -> None:
         self.network = network
         self.corruption = corruption
         self.parameterization = parameterization
         self.told = told
         self.runtime = runtime or Runtime()
+        self.learned = learned
 
-    def raw(self, x: Tensor, t: Tensor, level: Level, scalings: Scalings, cond: Cond) -> Tensor:
-        """The network's output F for x (B, C, H, W) at t (0-d or (B,)), float32."""
+    def raw(
+        self, x: Tensor, t: Tensor, level: Level, scalings: Scalings, cond: Cond
+    ) -> tuple[Tensor, Tensor | None]:
+        """The network's output F for x (B, C, H, W) at t (0-d or (B,)), and the variance's `mix`.
+
+        Where the variance is learned, an output of −1 means that of the exact reverse step, mix 0,
+        and 1 means beta, mix 1 (Nichol & Dhariwal 2021, sec. 3.1: nothing keeps it in between).
+        """
         told = self.told(t, level).reshape(-1).expand(x.shape[0]).to(x.device, torch.float32)
         inputs = (expand(scalings.inp, x) * x).float()
         with self.runtime.autocast():
-            output: Tensor = self.network(inputs, told, cond)
-        return output.to(x.dtype)
+            output: Tensor = self.network(inputs, told, cond).to(x.dtype)
+        if not self.learned:
+            return output, None
+        output, between = output.chunk(2, dim=1)
+        return output, (between + 1) / 2
 
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
         """Predict x0.
@@ -66,8 +80,13 @@ class Denoiser:
         """
         level = self.corruption.schedule.level(t)
         scalings = self.parameterization(level)
-        output = self.raw(x, t, level, scalings, cond)
-        return Prediction(expand(scalings.skip, x) * x + expand(scalings.out, x) * output)
+        output, mix = self.raw(x, t, level, scalings, cond)
+        return Prediction(restored(scalings, x, output), mix=mix)
+
+
+def restored(scalings: Scalings, x: Tensor, output: Tensor) -> Tensor:
+    """What F says x0 is: skip·x + out·F."""
+    return expand(scalings.skip, x) * x + expand(scalings.out, x) * output
 
 
 def target(scalings: Scalings, level: Level, x0: Tensor, eps: Tensor) -> Tensor:
@@ -101,6 +120,7 @@ def build_denoiser(
         ConfigError: settings that contradict each other.
     """
     corruption = build_corruption(config)
+    _refuse_contradictions(config, corruption.schedule)
     told = config.told
     if told.name == "index" and told.settings.get("steps") is None:
         count = entries(corruption.schedule)
@@ -111,4 +131,29 @@ def build_denoiser(
             )
         told = told.with_settings(steps=count)
     parameterization = PARAMETERIZATIONS.bind(config.parameterization)
-    return Denoiser(network, corruption, parameterization, TOLD.bind(told), runtime)
+    learned = config.variance == "learned"
+    return Denoiser(
+        network, corruption, parameterization, TOLD.bind(told), runtime, learned=learned
+    )
+
+
+def _refuse_contradictions(config: DiffusionConfig, schedule: Schedule) -> None:
+    """Refuse objectives whose parts do not go together.
+
+    Raises:
+        ConfigError: which, and what to change.
+    """
+    if config.variance == "learned" and entries(schedule) is None:
+        raise ConfigError(
+            f"A learned variance belongs to the steps of a table, and the schedule "
+            f"'{config.schedule.name}' has none; choose one with a table, such as cosine."
+        )
+    if config.variance == "learned" and config.offset:
+        raise ConfigError(
+            "A learned variance is that of normal noise, and diffusion.offset changes the noise; "
+            "leave one of them out."
+        )
+    if config.noise == "uniform" and config.offset:
+        raise ConfigError(
+            "diffusion.offset adds to normal noise, not to uniform noise; leave it out."
+        )

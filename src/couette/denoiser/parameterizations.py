@@ -19,6 +19,17 @@ def eps(level: Level) -> Scalings:
     return Scalings(1 / level.alpha, -level.sigma / level.alpha, torch.ones_like(level.alpha))
 
 
+@PARAMETERIZATIONS.register("score")
+def score(level: Level) -> Scalings:
+    """F is the score of x_t, −eps/sigma: x0 = (x + sigma²·F)/alpha (Song et al. 2021, eq. 7).
+
+    Singular at alpha = 0, as eps is.
+    """
+    return Scalings(
+        1 / level.alpha, level.sigma.square() / level.alpha, torch.ones_like(level.alpha)
+    )
+
+
 @PARAMETERIZATIONS.register("x0")
 def x0(level: Level) -> Scalings:
     """F is the clean picture."""
@@ -54,3 +65,13 @@ def edm(level: Level, *, sigma_data: Positive = 0.5) -> Scalings:
         level.sigma * sigma_data * total.rsqrt(),
         total.rsqrt(),
     )
+
+
+def singular(scalings: Scalings) -> bool:
+    """Whether the network's output can't say what x0 is: that of eps and score at alpha = 0."""
+    return not all(bool(part.isfinite().all()) for part in scalings)
+
+
+def regular(level: Level) -> list[str]:
+    """The parameterizations that are not singular at this level."""
+    return [name for name in PARAMETERIZATIONS if not singular(PARAMETERIZATIONS[name](level))]

@@ -6,6 +6,7 @@
 noise.py        noise pictures, Y = 5X + 3, p(weight | height)
 noising.py      the forward process: closed form, chain, clipped, the toy mix, the wrong ways
 schedule.py     noise schedules as curves
+weights.py      how much each noise level counts in training
 predictions.py  input / noised / predicted, σ sweeps, two runs compared
 reverse.py      steps, sheets, films and strips of the reverse process, real beside generated
 likeness.py     when the prediction becomes the picture that it ends at
@@ -29,6 +30,7 @@ from couette.figures import (  # noqa: F401  (they register themselves)
     predictions,
     reverse,
     schedule,
+    weights,
 )
 from couette.figures.drawing import Shown, draw, pictures, topics_for
 from couette.figures.registry import FIGURES, NEEDS, Picture, figure

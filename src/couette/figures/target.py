@@ -21,8 +21,16 @@ from couette.data.hub import is_hub_name
 from couette.errors import InputError, UnknownName
 from couette.exact import folder_of, is_exact, named
 from couette.figures.registry import Need
-from couette.model import Model, build_network, exact_model, load_model, read_config, sizes_of
-from couette.registry import CODECS, DATASETS, NETWORKS, RECIPES
+from couette.model import (
+    Model,
+    build_network,
+    build_sized,
+    exact_model,
+    load_model,
+    read_config,
+    sizes_of,
+)
+from couette.registry import CODECS, DATASETS, RECIPES
 from couette.runs import RunFolder
 from couette.runtime import choose
 
@@ -174,7 +182,7 @@ class Target:
             )
         shape = self.codec.shape(data.channels, data.height, data.width)
         sizes = Sizes(*shape, len(data.classes) if self.diffusion.drop < 1 else 0)
-        return NETWORKS.build(config.network, sizes), sizes
+        return build_sized(config.network, sizes, self.diffusion), sizes
 
     def lacks(self, needs: Iterable[Need]) -> str | None:
         """What of `needs` it does not have, in words that say what to give instead; else None."""

@@ -39,7 +39,7 @@ class BasicUNet(nn.Module):
         require_multiple(sizes, 4, "basic")
         self.wants: frozenset[str] = frozenset()
         self.down = nn.ModuleList([_conv(sizes.channels, 32), _conv(32, 64), _conv(64, 64)])
-        self.up = nn.ModuleList([_conv(64, 64), _conv(64, 32), _conv(32, sizes.channels)])
+        self.up = nn.ModuleList([_conv(64, 64), _conv(64, 32), _conv(32, sizes.outputs)])
 
     def forward(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor:
         """(B, C, H, W) to (B, C, H, W); `told` is ignored. A key in `cond` is a ConfigError."""

@@ -118,7 +118,7 @@ class BerkeleyUNet(nn.Module):
         self.up1 = UpBlock(4 * hidden, hidden)
         self.up2 = UpBlock(2 * hidden, hidden)
         self.leave = ConvBlock(2 * hidden, hidden)
-        self.out = nn.Conv2d(hidden, sizes.channels, 3, padding=1)
+        self.out = nn.Conv2d(hidden, sizes.outputs, 3, padding=1)
         self.time1 = FCBlock(1, 2 * hidden) if time else None
         self.time2 = FCBlock(1, hidden) if time else None
         self.class1 = FCBlock(self.classes, 2 * hidden) if self.classes else None

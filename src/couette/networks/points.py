@@ -73,7 +73,7 @@ class PointMLP(nn.Module):
         self.enter = nn.Linear(sizes.channels, hidden)
         self.layers = nn.ModuleList(Residual(hidden) for _ in range(depth))
         self.norm = nn.LayerNorm(hidden)
-        self.leave = nn.Linear(hidden, sizes.channels)
+        self.leave = nn.Linear(hidden, sizes.outputs)
 
     def forward(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor:
         """(B, C, 1, 1) to (B, C, 1, 1).
@@ -94,5 +94,5 @@ class PointMLP(nn.Module):
         h = self.enter(x.flatten(1))
         for layer in self.layers:
             h = layer(h, embedded)
-        result: Tensor = self.leave(F.silu(self.norm(h))).reshape(x.shape)
+        result: Tensor = self.leave(F.silu(self.norm(h)))[..., None, None]
         return result

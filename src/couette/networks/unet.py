@@ -104,11 +104,10 @@ class UNet(nn.Module):
         self.patch = plan.patch
         self.multiple = plan.patch << (len(multiples) - 1)
         self.embedding = Embedding(4 * plan.width, sizes.classes)
-        pixels = sizes.channels * plan.patch**2
-        self.enter = nn.Conv2d(pixels, plan.width, 3, padding=1)
+        self.enter = nn.Conv2d(sizes.channels * plan.patch**2, plan.width, 3, padding=1)
         self.level = build_level(plan, multiples, side, dropout)
         self.norm = ChannelNorm(plan.width)
-        self.leave = zeroed(nn.Conv2d(plan.width, pixels, 3, padding=1))
+        self.leave = zeroed(nn.Conv2d(plan.width, sizes.outputs * plan.patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor:
         """(B, C, H, W), (B,) and, where there are classes, {"label": (B,) int64}: (B, C, H, W).

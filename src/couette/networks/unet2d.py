@@ -276,7 +276,7 @@ class UNet2D(nn.Module):
         self.mid_block = MidBlock(last, layers, attention=mid_attention)
         self.up_blocks = _way_up(widths, attention, skips, layers)
         self.conv_norm_out = layers.norm(first)
-        self.conv_out = nn.Conv2d(first, sizes.channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(first, sizes.outputs, 3, padding=1)
 
     def forward(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor:
         """(B, C, H, W) to (B, C, H, W).

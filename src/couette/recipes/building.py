@@ -12,7 +12,7 @@ from couette.config import ModelConfig, RunConfig
 from couette.contracts import Codec
 from couette.data import Dataset
 from couette.denoiser import build_denoiser
-from couette.errors import DataError
+from couette.errors import ConfigError, DataError
 from couette.model import build_network
 from couette.recipes.fitting import unlabelled
 from couette.registry import CODECS
@@ -67,6 +67,7 @@ def build_trainer(
         ConfigError, ShapeError: settings that do not fit each other or the data.
     """
     training = config.training
+    _need_grey_levels(config, data)
     torch.manual_seed(training.seed)
     network = runtime.place(build_network(model))
     if runtime.compile:
@@ -76,6 +77,19 @@ def build_trainer(
     average = PowerAverage(network, training.average) if training.average else None
     stream = _stream(config, model, data, runtime.device, training.batch)
     return network, Trainer(objective, stream, training, Plan(training, len(data)), average)
+
+
+def _need_grey_levels(config: RunConfig, data: Dataset) -> None:
+    """Refuse a learned variance where there are no grey levels in [-1, 1] to give a bound of.
+
+    Raises:
+        ConfigError: points, or another codec than `symmetric`.
+    """
+    if config.diffusion.variance == "learned" and (data.points or config.codec.name != "symmetric"):
+        raise ConfigError(
+            "A learned variance is taught by the likelihood of grey levels in [-1, 1]; it needs "
+            "pictures and the codec 'symmetric'. Leave out diffusion.variance."
+        )
 
 
 def build_probe(

@@ -1,4 +1,4 @@
-"""The one move that every sampler makes, and the exact reverse step of the Gaussian chain."""
+"""The one move that every sampler makes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from couette.contracts import Denoise, Level, Prediction
 from couette.errors import InputError
-from couette.schedules import transition
+from couette.schedules import Posterior as Posterior
+from couette.schedules import posterior as posterior
 
 
 def move(x: Tensor, p: Prediction, a: Level, b: Level) -> Tensor:
@@ -51,25 +52,6 @@ def stretches(denoise: Denoise, times: Tensor) -> Iterator[Stretch]:
     for i in range(count):
         a, b = (Level(levels.alpha[k], levels.sigma[k]) for k in (i, i + 1))
         yield Stretch(i, count, times[i], times[i + 1], a, b)
-
-
-class Posterior(NamedTuple):
-    """q(x_u | x_t, x_0): normal, its mean reached by a move to `mean`, with these variances.
-
-    mean: the level to move to. beta: the variance of q(x_t | x_u). variance: that of the posterior.
-    """
-
-    mean: Level
-    beta: Tensor
-    variance: Tensor
-
-
-def posterior(a: Level, b: Level) -> Posterior:
-    """The reverse of one step of the Gaussian chain, given x0 (Ho et al. 2020, eqs. 6 and 7)."""
-    beta = transition(b, a).sigma.square()
-    variance = beta * (b.sigma / a.sigma).square()
-    rest = (b.sigma.square() - variance).clamp(min=0).sqrt()
-    return Posterior(Level(b.alpha, rest), beta, variance)
 
 
 def need_normal(denoise: Denoise, name: str) -> None:

@@ -18,7 +18,16 @@ from couette.schedules.continuous import (
     laplace_log_snr,
 )
 from couette.schedules.derived import Shifted, ZeroTerminal
-from couette.schedules.forward import entries, log_snr, mixed, preserving, ratio, transition
+from couette.schedules.forward import (
+    Posterior,
+    entries,
+    log_snr,
+    mixed,
+    posterior,
+    preserving,
+    ratio,
+    transition,
+)
 from couette.schedules.grids import (
     beta,
     beta_sigmas,
@@ -54,6 +63,7 @@ __all__ = [
     "Laplace",
     "Linear",
     "LinearLogSNR",
+    "Posterior",
     "ScaledLinear",
     "Shifted",
     "Sigmoid",
@@ -74,6 +84,7 @@ __all__ = [
     "log_snr",
     "mixed",
     "polyexponential",
+    "posterior",
     "preserving",
     "ratio",
     "strided",

@@ -1,6 +1,9 @@
-"""The forward process: q(x_t | x_0) and q(x_t | x_s), and how a level is measured."""
+"""The forward process: q(x_t | x_0) and q(x_t | x_s), the exact reverse of its steps, and how a
+level is measured."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -21,6 +24,25 @@ def transition(earlier: Level, later: Level) -> Level:
     alpha = later.alpha / earlier.alpha
     variance = later.sigma.square() - (alpha * earlier.sigma).square()
     return Level(alpha, variance.clamp(min=0).sqrt())
+
+
+class Posterior(NamedTuple):
+    """q(x_u | x_t, x_0): normal, its mean reached by a move to `mean`, with these variances.
+
+    mean: the level to move to. beta: the variance of q(x_t | x_u). variance: that of the posterior.
+    """
+
+    mean: Level
+    beta: Tensor
+    variance: Tensor
+
+
+def posterior(a: Level, b: Level) -> Posterior:
+    """The reverse of one step of the Gaussian chain, given x0 (Ho et al. 2020, eqs. 6 and 7)."""
+    beta = transition(b, a).sigma.square()
+    variance = beta * (b.sigma / a.sigma).square()
+    rest = (b.sigma.square() - variance).clamp(min=0).sqrt()
+    return Posterior(Level(b.alpha, rest), beta, variance)
 
 
 def ratio(level: Level) -> Tensor:

@@ -9,59 +9,137 @@ import torch
 from torch import Tensor, nn
 
 from couette.config import DiffusionConfig
-from couette.contracts import Batch, Level, Losses, Objective, Scalings
-from couette.denoiser import Denoiser, target
-from couette.registry import TIMES, WEIGHTINGS
-from couette.schedules import log_snr, mixed
-from couette.tensors import Stream, expand, mean_flat, normal, uniform
+from couette.contracts import Batch, Cond, Level, Losses, Objective, Prediction, Scalings
+from couette.denoiser import Denoiser, LogVariance, bound_term, regular, restored, singular, target
+from couette.errors import ConfigError
+from couette.registry import LOSSES, PAIRINGS, TIMES, WEIGHTINGS
+from couette.schedules import entries, log_snr, mixed
+from couette.tensors import Stream, expand, normal, uniform
+from couette.training.importance import Importance
 
 
 class DiffusionObjective(Objective):
-    """The weighted squared error of the network's output at random noise levels.
+    """The weighted error of the network's output at random noise levels.
 
-    Every draw (time, noise, hidden labels) is a function of (seed, epoch, sample index), so it is
-    the same at any batch size, device or world size.
+    Every draw (time, noise, hidden labels, what is recalled) is a function of (seed, epoch, sample
+    index), so it is the same at any batch size, device or world size; of strata, of the sample's
+    place in the run as well. Pairings and importance look at other samples, too.
 
     Args:
         denoiser: the denoiser whose network is trained.
-        config: times, weighting, drop.
+        config: what is drawn, how errors are measured and weighed, which labels are hidden.
         classes: the number of classes, which stands for "none"; 0 without labels.
         seed: the run's seed.
+
+    Raises:
+        ConfigError: settings that contradict each other.
     """
 
     def __init__(self, denoiser: Denoiser, config: DiffusionConfig, classes: int, seed: int):
         super().__init__()
-        self.denoiser = denoiser
+        self.denoiser, self.config = denoiser, config
+        self.classes, self.seed = classes, seed
         self.network = cast(nn.Module, denoiser.network)
         self.times: Callable[..., Tensor] = TIMES.bind(config.times)
+        self.loss: Callable[[Tensor, Tensor], Tensor] = LOSSES.bind(config.loss)
+        self.pair: Callable[[Tensor, Tensor], Tensor] = PAIRINGS.bind(config.pairing)
+        self.couples = PAIRINGS.trait(config.pairing.name, "couples", False)
         self.weighting: Callable[[Level, Scalings], Tensor] = WEIGHTINGS.bind(config.weighting)
-        self.drop, self.classes, self.seed = config.drop, classes, seed
+        learned = WEIGHTINGS.trait(config.weighting.name, "learned", False)
+        self.uncertainty = LogVariance().to(denoiser.runtime.device) if learned else None
+        self.importance = Importance(config.importance) if config.importance else None
+        self._refuse_contradictions()
 
     def phases(self) -> Mapping[str, list[nn.Parameter]]:
-        return {"network": list(self.network.parameters())}
+        return {"network": list(self.parameters())}
+
+    def updated(self, step: int) -> None:
+        if self.importance is not None:
+            self.importance.update()
 
     def forward(self, batch: Batch, phase: str = "network") -> Losses:
         """Losses of a batch: (B,), with log-SNR and unweighted error to log."""
-        u = uniform(self.seed, batch.keys, Stream.TIME).double() + 2.0**-25
-        return self.at(batch, self.times(self.denoiser.corruption.schedule, u))
+        u = self._strewn(batch)
+        if self.importance is None:
+            return self.at(batch, self._times(u))
+        u, bin, factor = self.importance(u)
+        losses = self.at(batch, self._times(u))
+        if self.training:
+            self.importance.record(bin, losses.loss.cpu())
+        return losses._replace(loss=losses.loss * factor.to(losses.loss))
 
     def at(self, batch: Batch, t: Tensor) -> Losses:
         """The losses at given times, (B,) float64: how held-out loss per level is measured."""
-        x0 = batch.data
-        level = self.denoiser.corruption.schedule.level(t)
+        x0, schedule = batch.data, self.denoiser.corruption.schedule
+        level = schedule.level(t)
         scalings = self.denoiser.parameterization(level)
-        draw = normal if self.denoiser.corruption.noise == "normal" else uniform
-        eps = draw(self.seed, batch.keys.to(x0.device), Stream.NOISE, x0.shape[1:])
-        eps = eps.contiguous(memory_format=torch.channels_last)
+        eps = self._noise(batch)
         x = mixed(x0, Level(expand(level.alpha, x0), expand(level.sigma, x0)), eps)
-        output = self.denoiser.raw(x, t, level, scalings, self._hide_labels(batch))
-        error = mean_flat((output - target(scalings, level, x0, eps)).square())
-        weight = self.weighting(level, scalings).to(error)
-        return Losses(weight * error, {"log_snr": log_snr(level), "error": error.detach()})
+        cond = self._recalled(batch, x, t, self._hide_labels(batch))
+        output, mix = self.denoiser.raw(x, t, level, scalings, cond)
+        error = self.loss(output, target(scalings, level, x0, eps))
+        loss = self.weighting(level, scalings).to(error) * error
+        if self.uncertainty is not None:
+            loss = self.uncertainty.normalized(loss, level)
+        if mix is not None:
+            # The bound teaches the variance alone: the mean has its own loss.
+            predicted = Prediction(restored(scalings, x, output.detach()), mix=mix)
+            steps = entries(schedule) or 0
+            loss = loss + self.config.vlb * steps * bound_term(schedule, x0, t, predicted)
+        return Losses(loss, {"log_snr": log_snr(level), "error": error.detach()})
 
-    def _hide_labels(self, batch: Batch) -> Mapping[str, Tensor]:
-        if not self.drop or not self.training or "label" not in batch.cond:
+    def _strewn(self, batch: Batch) -> Tensor:
+        """u in (0, 1), (B,) float64; with strata, consecutive samples take one each."""
+        u = uniform(self.seed, batch.keys, Stream.TIME).double() + 2.0**-25
+        if self.config.strata == 1:
+            return u
+        if batch.places is None:
+            raise ConfigError("diffusion.strata needs a batch that says where in the run it is.")
+        return (batch.places % self.config.strata + u) / self.config.strata
+
+    def _times(self, u: Tensor) -> Tensor:
+        return self.times(self.denoiser.corruption.schedule, u)
+
+    def _noise(self, batch: Batch) -> Tensor:
+        """Noise like the data, (B, C, H, W)."""
+        x0, keys = batch.data, batch.keys.to(batch.data.device)
+        draw = normal if self.denoiser.corruption.noise == "normal" else uniform
+        eps = draw(self.seed, keys, Stream.NOISE, x0.shape[1:])
+        if self.training:
+            if self.config.offset:
+                offset = normal(self.seed, keys, Stream.OFFSET, (x0.shape[1], 1, 1))
+                eps = eps + self.config.offset * offset
+            eps = self.pair(eps, x0)
+        return eps.contiguous(memory_format=torch.channels_last)
+
+    def _recalled(self, batch: Batch, x: Tensor, t: Tensor, cond: Cond) -> Cond:
+        """Half of the time, with the network's own first prediction (Chen et al. 2023, alg. 1)."""
+        if not self.config.self_conditioning or not self.training:
+            return cond
+        with torch.no_grad():
+            first = self.denoiser(x, t, cond).x0
+        told = uniform(self.seed, batch.keys, Stream.RECALL) < 0.5
+        return {**cond, "x0": first * expand(told, x)}
+
+    def _hide_labels(self, batch: Batch) -> Cond:
+        drop = self.config.drop
+        if not drop or not self.training or "label" not in batch.cond:
             return batch.cond
         label = batch.cond["label"]
-        hidden = uniform(self.seed, batch.keys, Stream.DROP).to(label.device) < self.drop
+        hidden = uniform(self.seed, batch.keys, Stream.DROP).to(label.device) < drop
         return {**batch.cond, "label": torch.where(hidden, self.classes, label)}
+
+    def _refuse_contradictions(self) -> None:
+        config, schedule = self.config, self.denoiser.corruption.schedule
+        if self.importance is not None and self.uncertainty is not None:
+            raise ConfigError(
+                "The weighting 'uncertainty' makes all losses alike, so diffusion.importance has "
+                "nothing to go by; leave one of them out."
+            )
+        end = schedule.level(torch.ones((), dtype=torch.float64))
+        if entries(schedule) and singular(self.denoiser.parameterization(end)):
+            raise ConfigError(
+                f"The table '{config.schedule}' ends in pure noise, where a network that predicts "
+                f"'{config.parameterization}' can't say what the picture is; predict one of "
+                f"{', '.join(regular(end))}."
+            )

@@ -59,14 +59,18 @@ class Stream:
         self.rank, self.world = rank, world
         self._order = lru_cache(maxsize=2)(self._order_of)
 
-    def keys(self, step: int) -> Tensor:
-        """(B, 2) int64 (sample index, epoch) of this rank's part of the batch of a step."""
+    def places(self, step: int) -> Tensor:
+        """(B,) int64 places in the run's order of this rank's part of the batch of a step."""
         part = self.batch // self.world
         first = step * self.batch + self.rank * part
-        position = torch.arange(first, first + part, dtype=torch.int64)
-        epoch = position // len(self.dataset)
-        within = position % len(self.dataset)
-        index = torch.empty_like(position)
+        return torch.arange(first, first + part, dtype=torch.int64)
+
+    def keys(self, step: int) -> Tensor:
+        """(B, 2) int64 (sample index, epoch) of this rank's part of the batch of a step."""
+        places = self.places(step)
+        epoch = places // len(self.dataset)
+        within = places % len(self.dataset)
+        index = torch.empty_like(places)
         for number in sorted(set(epoch.tolist())):
             here = epoch == number
             index[here] = self._order(number)[within[here]]
@@ -74,7 +78,7 @@ class Stream:
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
-        return self.take(self.keys(step))
+        return self.take(self.keys(step))._replace(places=self.places(step))
 
     def take(self, keys: Tensor) -> Batch:
         """The batch of these (index, epoch) pairs."""

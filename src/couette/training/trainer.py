@@ -209,4 +209,5 @@ def _split(batch: Batch, parts: int) -> Iterator[Batch]:
     for first in range(0, size * parts, size):
         here = slice(first, first + size)
         cond = {name: value[here] for name, value in batch.cond.items()}
-        yield Batch(batch.data[here], cond, batch.keys[here])
+        places = None if batch.places is None else batch.places[here]
+        yield Batch(batch.data[here], cond, batch.keys[here], places)

@@ -12,7 +12,14 @@ from torch import Tensor
 import couette.denoiser
 from couette.config import DiffusionConfig, Spec, parse, spec
 from couette.contracts import Cond, Corruption, Level, Scalings
-from couette.denoiser import Denoiser, build_corruption, build_denoiser, target
+from couette.denoiser import (
+    Denoiser,
+    build_corruption,
+    build_denoiser,
+    regular,
+    singular,
+    target,
+)
 from couette.errors import ConfigError
 from couette.registry import PARAMETERIZATIONS, SCHEDULES, TIMES, TOLD, WEIGHTINGS
 from couette.schedules import Table, log_snr, ratio
@@ -55,7 +62,7 @@ class TestEveryParameterization:
         s = schedule(name)
         x0, eps = draw(len(TIMES_TRIED), 1, 3, 4, seed=1), draw(len(TIMES_TRIED), 1, 3, 4, seed=2)
         t = torch.tensor(TIMES_TRIED, dtype=torch.float64)
-        if how == "eps":  # singular where nothing of x0 is left
+        if how in ("eps", "score"):  # singular where nothing of x0 is left
             t = torch.where(s.level(t).alpha > 0, t, 0.95)
         level = s.level(t)
         x = noised(s, x0, t[:, None, None, None], eps)
@@ -93,6 +100,9 @@ def test_what_each_network_predicts(name: str, t: float) -> None:
     alpha, sigma = float(level.alpha), float(level.sigma)
     assume(sigma > 1e-6)  # the coefficients carry an error of 1e-16/sigma
     assert target_at(name, "eps", t) == pytest.approx((0, 1), abs=1e-9)
+    # Song et al. 2021: the score of q(x_t | x_0) is −(x_t − α·x0)/σ².
+    assert sigma**2 * target_at(name, "score", t)[0] == pytest.approx(0, abs=1e-9)
+    assert sigma * target_at(name, "score", t)[1] == pytest.approx(-1, rel=1e-9)
     assert target_at(name, "x0", t) == pytest.approx((1, 0), abs=1e-9)
     assert target_at(name, "flow", t) == pytest.approx((-1, 1), abs=1e-9)
     # Salimans & Ho 2022: v = α·ε − σ·x0.
@@ -129,55 +139,6 @@ def test_edm_has_unit_variance_in_and_out(name: str, t: float, data: float) -> N
     variance = (data * target(scalings, level, one, zero)).square()
     variance = variance + target(scalings, level, zero, one).square()
     assert float(variance) == pytest.approx(1, rel=1e-9)
-
-
-def weight(name: str, how: str, on: str, t: float, **settings: float) -> float:
-    level = level_of(on, t)
-    return float(WEIGHTINGS.bind(spec(name, **settings))(level, PARAMETERIZATIONS[how](level)))
-
-
-class TestWeightings:
-    @given(st.floats(1e-3, 0.999), st.floats(0.5, 20))
-    def test_min_snr(self, t: float, gamma: float) -> None:
-        """Hang et al. 2023, sec. 3.4: the factor on each target."""
-        level = level_of(VP, t)
-        snr = float((level.alpha / level.sigma).square())
-        least = min(snr, gamma)
-        given = {
-            "x0": least,
-            "eps": least / snr,
-            "v": least / (snr + 1),
-        }
-        for how, expected in given.items():
-            got = weight("min-snr", how, VP, t, gamma=gamma)
-            assert got == pytest.approx(expected, rel=1e-9)
-
-    @given(st.sampled_from(list(SCHEDULES)), st.floats(0.01, 1))
-    def test_edm_weighting_of_the_edm_target_is_one(self, name: str, t: float) -> None:
-        if level_of(name, t).alpha > 0:
-            assert weight("edm", "edm", name, t) == pytest.approx(1, rel=1e-9)
-
-    @given(st.floats(0.05, 1))
-    def test_edm_weighting_is_karras_table_1(self, t: float) -> None:
-        sigma = float(level_of("edm", t).sigma)
-        expected = (sigma**2 + 0.25) / (sigma * 0.5) ** 2
-        assert weight("edm", "x0", "edm", t) == pytest.approx(expected, rel=1e-9)
-
-    @pytest.mark.parametrize("how", list(PARAMETERIZATIONS))
-    def test_uniform_is_one(self, how: str) -> None:
-        assert weight("uniform", how, VP, 0.3) == 1
-
-    @given(st.sampled_from(list(WEIGHTINGS)), st.floats(0.01, 0.99))
-    def test_a_loss_weighs_x0_alike_in_every_parameterization(self, name: str, t: float) -> None:
-        """All but "uniform" are defined on x0: w/out² does not depend on the target."""
-        if name == "uniform":
-            return
-        level = level_of(VP, t)
-        on_x0 = [
-            float(WEIGHTINGS[name](level, s) / s.out.square())
-            for s in (PARAMETERIZATIONS[how](level) for how in PARAMETERIZATIONS)
-        ]
-        assert on_x0 == pytest.approx([on_x0[0]] * len(on_x0), rel=1e-9)
 
 
 class TestTold:
@@ -412,6 +373,42 @@ class TestBuilding:
     def test_settings_that_divide_by_zero_are_refused(self, registry: Any, text: str) -> None:
         with pytest.raises(ConfigError, match="greater than 0"):
             registry.bind(Spec.model_validate(text))
+
+
+def test_eps_and_score_are_singular_at_pure_noise_and_no_other() -> None:
+    noise, nearly = level_of("flow", 1.0), level_of("flow", 0.999)
+    assert set(PARAMETERIZATIONS) - set(regular(noise)) == {"eps", "score"}
+    assert regular(nearly) == list(PARAMETERIZATIONS)
+    assert singular(PARAMETERIZATIONS["score"](noise))
+    assert not singular(PARAMETERIZATIONS["v"](noise))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schedule": "flow", "variance": "learned"}, "'flow' has none; choose one with a table"),
+        ({"schedule": "cosine", "variance": "learned", "offset": 0.1}, "leave one of them out"),
+        ({"schedule": "flow", "noise": "uniform", "offset": 0.1}, "not to uniform noise"),
+    ],
+    ids=["learned variance without a table", "offset and learned variance", "offset and uniform"],
+)
+def test_contradictions_are_refused(fields: dict[str, Any], message: str) -> None:
+    config = parse(DiffusionConfig, fields, "a test")
+    with pytest.raises(ConfigError, match=message):
+        build_denoiser(config, Answers(torch.zeros(1)))
+
+
+def test_a_learned_variance_is_the_second_half_of_the_output() -> None:
+    """−1 is the exact step's variance, 1 is beta."""
+    answer = torch.cat((draw(2, 3, 4, 4), torch.full((2, 3, 4, 4), -1.0).double()), 1)
+    answer[1, 3:] = 0.5
+    config = DiffusionConfig(
+        schedule=spec("cosine"), parameterization=spec("x0"), variance="learned"
+    )
+    p = build_denoiser(config, Answers(answer))(draw(2, 3, 4, 4), torch.tensor(0.5).double(), {})
+    assert torch.equal(p.x0, answer[:, :3])
+    assert p.mix is not None and p.mix.shape == (2, 3, 4, 4)
+    assert p.mix[0].unique().tolist() == [0.0] and p.mix[1].unique().tolist() == [0.75]
 
 
 def test_scalings_of_a_row_of_levels_keep_its_shape() -> None:

@@ -1,0 +1,40 @@
+"""Which noise goes with which picture of a batch.
+
+A pairing that declares `couples=True` looks at the whole batch, which then must not be split.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from couette.registry import PAIRINGS
+
+
+@PAIRINGS.register("none")
+def none(noise: Tensor, data: Tensor) -> Tensor:
+    """Each picture its own noise, drawn independently."""
+    return noise
+
+
+@PAIRINGS.register("immiscible", couples=True)
+def immiscible(noise: Tensor, data: Tensor) -> Tensor:
+    """The least sum of distances between pictures and noises (Li et al. 2024, alg. 1)."""
+    return noise[_assignment(_distances(noise, data))]
+
+
+@PAIRINGS.register("ot", couples=True)
+def optimal_transport(noise: Tensor, data: Tensor) -> Tensor:
+    """The least sum of squared distances: minibatch optimal transport (Tong et al. 2024)."""
+    return noise[_assignment(_distances(noise, data).square())]
+
+
+def _distances(noise: Tensor, data: Tensor) -> Tensor:
+    """(B, B) Euclidean, a row for each picture."""
+    return torch.cdist(data.flatten(1).double(), noise.flatten(1).double())
+
+
+def _assignment(cost: Tensor) -> Tensor:
+    """The noise of each picture, (B,) int64, that makes the sum of costs least."""
+    return torch.as_tensor(linear_sum_assignment(cost.cpu().numpy())[1], device=cost.device)
