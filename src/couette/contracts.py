@@ -46,7 +46,8 @@ class Corruption(NamedTuple):
 
 Cond = Mapping[str, Tensor]
 """What a network is told beside x and t, by name, each with B rows: "label" (B,) int64, where the
-number of classes itself means "none"; later "text", "text_mask", "image" and others."""
+number of classes itself means "none"; "perturb" (B,) bool, rows whose self-attention is replaced by
+the identity; later "text", "text_mask", "image" and others."""
 
 
 class Sizes(NamedTuple):

@@ -14,6 +14,7 @@ from couette.cli.options import parse_call
 from couette.data import open_data  # noqa: F401  (fills the registry)
 from couette.errors import UnknownName
 from couette.figures import FIGURES
+from couette.guidance import GUIDANCE, THRESHOLDS
 from couette.recipes import RECIPES
 from couette.registry import (
     CODECS,
@@ -28,6 +29,7 @@ from couette.registry import (
     Registry,
 )
 from couette.samplers import SAMPLERS
+from couette.training import OBJECTIVES
 
 FAMILIES: Mapping[str, Registry[Any]] = {
     "recipes": RECIPES,
@@ -35,7 +37,10 @@ FAMILIES: Mapping[str, Registry[Any]] = {
     "networks": NETWORKS,
     "schedules": SCHEDULES,
     "samplers": SAMPLERS,
+    "guiders": GUIDANCE,
+    "thresholds": THRESHOLDS,
     "grids": GRIDS,
+    "objectives": OBJECTIVES,
     "parameterizations": PARAMETERIZATIONS,
     "weightings": WEIGHTINGS,
     "times": TIMES,

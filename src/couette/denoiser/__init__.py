@@ -7,10 +7,12 @@ samplers or guidance.
 
 from couette.denoiser import times, told, weightings
 from couette.denoiser.build import Denoiser, build_corruption, build_denoiser, target
+from couette.denoiser.classifier import NoisyClassifier
 from couette.denoiser.parameterizations import edm, eps, flow, v, x0
 
 __all__ = [
     "Denoiser",
+    "NoisyClassifier",
     "build_corruption",
     "build_denoiser",
     "edm",

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from couette.config import DiffusionConfig
-from couette.contracts import Batch, Level, Losses, Objective, Scalings
+from couette.contracts import Batch, Corruption, Level, Losses, Objective, Scalings
 from couette.denoiser import Denoiser, target
-from couette.registry import TIMES, WEIGHTINGS
+from couette.registry import OBJECTIVES, TIMES, WEIGHTINGS
 from couette.schedules import log_snr, mixed
 from couette.tensors import Stream, expand, mean_flat, normal, uniform
 
 
+@OBJECTIVES.register("diffusion")
 class DiffusionObjective(Objective):
     """The weighted squared error of the network's output at random noise levels.
 
@@ -50,10 +51,7 @@ class DiffusionObjective(Objective):
         x0 = batch.data
         level = self.denoiser.corruption.schedule.level(t)
         scalings = self.denoiser.parameterization(level)
-        draw = normal if self.denoiser.corruption.noise == "normal" else uniform
-        eps = draw(self.seed, batch.keys.to(x0.device), Stream.NOISE, x0.shape[1:])
-        eps = eps.contiguous(memory_format=torch.channels_last)
-        x = mixed(x0, Level(expand(level.alpha, x0), expand(level.sigma, x0)), eps)
+        x, eps = corrupted(batch, t, self.denoiser.corruption, self.seed)
         output = self.denoiser.raw(x, t, level, scalings, self._hide_labels(batch))
         error = mean_flat((output - target(scalings, level, x0, eps)).square())
         weight = self.weighting(level, scalings).to(error)
@@ -65,3 +63,12 @@ class DiffusionObjective(Objective):
         label = batch.cond["label"]
         hidden = uniform(self.seed, batch.keys, Stream.DROP).to(label.device) < self.drop
         return {**batch.cond, "label": torch.where(hidden, self.classes, label)}
+
+
+def corrupted(batch: Batch, t: Tensor, corruption: Corruption, seed: int) -> tuple[Tensor, Tensor]:
+    """A batch at the times t (B,), and its noise: a function of the seed and of `batch.keys`."""
+    x0, level = batch.data, corruption.schedule.level(t)
+    draw = normal if corruption.noise == "normal" else uniform
+    eps = draw(seed, batch.keys.to(x0.device), Stream.NOISE, x0.shape[1:])
+    eps = eps.contiguous(memory_format=torch.channels_last)
+    return mixed(x0, Level(expand(level.alpha, x0), expand(level.sigma, x0)), eps), eps
