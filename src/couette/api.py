@@ -209,8 +209,8 @@ def sample(
             picture, or None for anything.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
-        settings: `guidance`, `sampler`, `steps`, `grid`, `clip`, as in `SamplingConfig`; the
-            model's own when not given.
+        settings: `guidance`, `guider`, `sampler`, `steps`, `grid`, `threshold`, `passes`, as in
+            `SamplingConfig`; the model's own when not given.
 
     Returns:
         (count, C, H, W) float32 in [-1, 1] on the CPU; points as (count, 2, 1, 1).
@@ -219,7 +219,8 @@ def sample(
         InputError: what was asked does not fit the model.
     """
     held = model if isinstance(model, Model) else load(model)
-    asked, sampling = generate.ask(held, count, label), generate.sampling_of(held, **settings)
+    sampling = generate.sampling_of(held, **settings)
+    asked = generate.ask(held, count, label, sampling)
     return torch.cat(
         list(generate.pictures(held, asked, seed=seed, batch=batch, sampling=sampling))
     )
@@ -235,7 +236,8 @@ def steps(
 ) -> Iterator[Step]:
     """Draw one batch step by step: a generator of Steps. Arguments as for `sample`."""
     held = model if isinstance(model, Model) else load(model)
-    asked, sampling = generate.ask(held, count, label), generate.sampling_of(held, **settings)
+    sampling = generate.sampling_of(held, **settings)
+    asked = generate.ask(held, count, label, sampling)
     return generate.steps(held, asked, seed=seed, sampling=sampling)
 
 

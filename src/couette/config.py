@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -241,9 +242,42 @@ class SamplingConfig(Frozen):
     grid: Annotated[Spec, Field(description="where the steps lie")] = spec("karras")
     steps: Annotated[int, Field(ge=1, le=100_000)] = 18
     guidance: Annotated[
-        float, Field(ge=-1000, le=1000, description="classifier-free guidance scale; 1 is off")
+        float, Field(ge=-1000, le=1000, description="guidance scale; 1 is off, 0 unconditional")
     ] = 1.0
-    clip: Annotated[bool, Field(description="clamp each prediction to the pictures' range")] = False
+    guider: Annotated[
+        tuple[Spec, ...],
+        Field(min_length=1, description="methods of guidance, each laid over the one before it"),
+    ] = (spec("cfg"),)
+    passes: Annotated[
+        Literal["together", "apart"],
+        Field(description="guidance's passes in one batch, or one by one in half the memory"),
+    ] = "together"
+    threshold: Annotated[
+        Spec, Field(description="what keeps each prediction in the pictures' range")
+    ] = spec("none")
+
+    @property
+    def guided(self) -> str:
+        """The guidance in words, ", guidance 3 by apg:eta=0.5"; nothing where it is off."""
+        plain = self.guider == (spec("cfg"),)
+        if plain and self.guidance == 1:
+            return ""
+        methods = "" if plain else f" by {' and '.join(map(str, self.guider))}"
+        return f", guidance {self.guidance:g}{methods}"
+
+    @field_validator("guider", mode="before")
+    @classmethod
+    def _one_guider(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Spec | Mapping) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clip_as_threshold(cls, value: Any) -> Any:
+        """`clip: true`, as older files have it, is the static threshold."""
+        if not isinstance(value, Mapping) or "clip" not in value:
+            return value
+        clip = {"threshold": "static"} if value["clip"] else {}
+        return {**{key: value[key] for key in value if key != "clip"}, **clip}
 
 
 class RuntimeConfig(Frozen):
@@ -259,6 +293,7 @@ class RunConfig(Frozen):
     """A whole run."""
 
     recipe: str = "default"
+    objective: Annotated[Spec, Field(description="what is trained")] = spec("diffusion")
     data: DataConfig = DataConfig()
     codec: Spec = spec("symmetric")
     diffusion: DiffusionConfig = DiffusionConfig()
@@ -286,6 +321,7 @@ class ModelConfig(Frozen):
 
     format: int = FORMAT
     recipe: str
+    objective: Spec = spec("diffusion")
     channels: Annotated[int, Field(ge=1, le=4096)]
     height: Annotated[int, Field(ge=1, le=16384)]
     width: Annotated[int, Field(ge=1, le=16384)]

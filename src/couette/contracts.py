@@ -47,7 +47,8 @@ class Corruption(NamedTuple):
 Cond = Mapping[str, Tensor]
 """What a network is told beside x and t, by name, each with B rows: "label" (B,) int64, where the
 number of classes itself means "none"; "x0" (B, C, H, W), the network's own last prediction, left
-out where there is none yet; later "text", "text_mask", "image" and others."""
+out where there is none yet; "perturb" (B,) bool, rows whose self-attention is replaced by the
+identity; later "text", "text_mask", "image" and others."""
 
 
 class Sizes(NamedTuple):

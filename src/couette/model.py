@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from couette.codecs import Symmetric
+import couette.codecs  # noqa: F401  (fills the registry)
 from couette.conditioners import Labels
 from couette.config import FORMAT, DiffusionConfig, ModelConfig, SamplingConfig, Spec, parse, spec
 from couette.contracts import Codec, Sizes
-from couette.denoiser import Denoiser, build_denoiser
+from couette.denoiser import Denoiser, NoisyClassifier, build_denoiser
 from couette.errors import CheckpointError, ConfigError, ShapeError
 from couette.exact import Ideal, World
 from couette.networks.recalling import Recalling
@@ -59,6 +59,23 @@ class Model:
         return (self.config.channels, self.config.height, self.config.width) == (2, 1, 1)
 
 
+@dataclass(frozen=True)
+class ClassifierModel:
+    """A classifier of noised pictures: log p(y | x_t), a codec, and what it is."""
+
+    classify: NoisyClassifier
+    codec: Codec
+    config: ModelConfig
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.config.classes
+
+
+_GIVES = {"classifier": "logits"}
+"""What an objective needs of its network, where that is not pictures."""
+
+
 def sizes_of(config: ModelConfig) -> Sizes:
     """What the network is built for."""
     codec = CODECS.build(config.codec)
@@ -87,6 +104,13 @@ def build_network(config: ModelConfig) -> nn.Module:
         UnknownName, ConfigError, ShapeError: as the config deserves.
     """
     sizes = sizes_of(config)
+    gives = NETWORKS.trait(config.network.name, "gives", "pictures")
+    wanted = _GIVES.get(config.objective.name, "pictures")
+    if gives != wanted:
+        raise ConfigError(
+            f"The network '{config.network.name}' gives {gives}, and the objective "
+            f"'{config.objective.name}' needs one that gives {wanted}; choose another network."
+        )
     try:
         return build_sized(config.network, sizes, config.diffusion)
     except (RuntimeError, MemoryError, OverflowError) as error:
@@ -161,7 +185,7 @@ def check_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], wher
 
 
 def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
-    """Load a model from its folder.
+    """Load a model that makes pictures from its folder.
 
     Args:
         folder: holds `model.json` and weights.
@@ -171,7 +195,34 @@ def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = 
     Raises:
         CheckpointError, ConfigError, ShapeError: something is missing, damaged or does not fit.
     """
+    config, network, runtime = _loaded(folder, "diffusion", average, runtime)
+    return assemble(config, network, runtime)
+
+
+def load_classifier(
+    folder: Path, *, average: bool = True, runtime: Runtime | None = None
+) -> ClassifierModel:
+    """Load a classifier of noised pictures; arguments and errors as of `load_model`."""
+    config, network, runtime = _loaded(folder, "classifier", average, runtime)
+    reader = build_denoiser(config.diffusion, cast(Any, network), runtime)
+    codec: Codec = CODECS.build(config.codec)
+    return ClassifierModel(NoisyClassifier(reader), codec, config)
+
+
+_USES = {
+    "classifier": "a classifier; draw with a model and give it as --guider classifier:run={}",
+    "diffusion": "a model that makes pictures; train a classifier with --recipe classifier",
+}
+
+
+def _loaded(
+    folder: Path, objective: str, average: bool, runtime: Runtime | None
+) -> tuple[ModelConfig, nn.Module, Runtime]:
+    """A network in evaluation mode, trained with this objective, and where it runs."""
     config = read_config(folder)
+    if config.objective.name != objective:
+        use = _USES.get(config.objective.name, f"of the objective {config.objective}")
+        raise CheckpointError(f"{folder} holds {use.format(folder)}.")
     path = folder / (AVERAGE if average and (folder / AVERAGE).exists() else WEIGHTS)
     weights = read_tensors(path)
     # Nothing is allocated for a network before the file is known to hold its weights.
@@ -180,7 +231,7 @@ def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = 
         network = build_network(config)
     load_weights(network, weights, str(path))
     runtime = runtime or Runtime(threads=torch.get_num_threads())
-    return assemble(config, runtime.place(network).eval(), runtime)
+    return config, runtime.place(network).eval(), runtime
 
 
 def drawn_as(model: Model, sampling: SamplingConfig) -> Model:
@@ -234,6 +285,7 @@ def read_config(folder: Path) -> ModelConfig:
     return parse(ModelConfig, fields, str(folder / CONFIG))
 
 
-def pixel_range(codec: Codec) -> tuple[float, float]:
-    """The range of encoded pictures, for clamping predictions."""
-    return getattr(codec, "low", Symmetric.low), getattr(codec, "high", Symmetric.high)
+def pixel_range(codec: Codec) -> tuple[float, float] | None:
+    """The range of encoded pictures, for keeping predictions in it; latents have none."""
+    low, high = getattr(codec, "low", None), getattr(codec, "high", None)
+    return None if low is None or high is None else (low, high)

@@ -15,6 +15,7 @@ from couette.data import open_data  # noqa: F401  (fills the registry)
 from couette.errors import UnknownName
 from couette.exact import WORLDS
 from couette.figures import FIGURES
+from couette.guidance import GUIDANCE, THRESHOLDS
 from couette.recipes import RECIPES
 from couette.registry import (
     CODECS,
@@ -31,6 +32,7 @@ from couette.registry import (
     Registry,
 )
 from couette.samplers import SAMPLERS
+from couette.training import OBJECTIVES
 
 FAMILIES: Mapping[str, Registry[Any]] = {
     "recipes": RECIPES,
@@ -38,7 +40,10 @@ FAMILIES: Mapping[str, Registry[Any]] = {
     "networks": NETWORKS,
     "schedules": SCHEDULES,
     "samplers": SAMPLERS,
+    "guiders": GUIDANCE,
+    "thresholds": THRESHOLDS,
     "grids": GRIDS,
+    "objectives": OBJECTIVES,
     "parameterizations": PARAMETERIZATIONS,
     "weightings": WEIGHTINGS,
     "losses": LOSSES,

@@ -31,9 +31,10 @@ def sample(
     schedule: str | None = None,
     guidance: float | None = None,
     sampler: str | None = None,
+    guider: tuple[str, ...] | None = None,
     grid: str | None = None,
     steps: int | None = None,
-    clip: bool | None = None,
+    threshold: str | None = None,
     seed: int = 0,
     batch: int = 64,
     out: Path | None = None,
@@ -50,11 +51,14 @@ def sample(
         count: how many pictures.
         label: a class by name or number, or "each" for every class in turn.
         schedule: of an exact world; a trained model has its own.
-        guidance: classifier-free guidance scale; 1 is off.
+        guidance: guidance scale; 1 is off, 0 the unconditional.
+        guider: methods of guidance, each laid over the one before it, as in interval:low=0.2
+            apg:momentum=-0.5 (see `couette list guiders`).
         sampler: a sampler, with settings as in ddim:eta=0.5 (see `couette list samplers`).
         grid: where the steps lie, as in karras:rho=5.
         steps: how many steps.
-        clip: clamp each prediction to the pictures' range.
+        threshold: what keeps each prediction in the pictures' range: none, static, or
+            dynamic:percentile=0.995.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
         out: a file (grid, npz, gif) or a folder (png); in the run's folder when not given.
@@ -71,14 +75,15 @@ def sample(
     sampling = generate.sampling_of(
         held,
         guidance=guidance,
+        guider=None if guider is None else tuple(map(spec_of, guider)),
         sampler=None if sampler is None else spec_of(sampler),
         grid=None if grid is None else spec_of(grid),
         steps=steps,
-        clip=clip,
+        threshold=None if threshold is None else spec_of(threshold),
     )
     if batch < 1:
         raise InputError(f"A batch holds at least one picture, not {batch}.")
-    asked = generate.ask(held, count, label)
+    asked = generate.ask(held, count, label, sampling)
     paths = written(held, asked, sampling, model, out, format, seed, batch, metadata)
     _report(paths, count, seed, time.monotonic() - begun, as_json)
     return 0

@@ -287,5 +287,4 @@ def _copies(pairs: Pairs, rule: CopyRule, real: Tensor) -> Copies:
 
 
 def _said(sampling: SamplingConfig) -> str:
-    guidance = "" if sampling.guidance == 1 else f", guidance {sampling.guidance:g}"
-    return f"{sampling.sampler}, {sampling.steps} steps{guidance}"
+    return f"{sampling.sampler}, {sampling.steps} steps{sampling.guided}"

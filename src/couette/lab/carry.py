@@ -71,7 +71,8 @@ def measured_on(model: Model, bench: Bench) -> dict[str, Any]:
         "asked": [ask.label for ask in bench.asked],
         "seed": bench.seed,
         "guidance": bench.sampling.guidance,
-        "clip": bench.sampling.clip,
+        "guider": [str(each) for each in bench.sampling.guider],
+        "threshold": str(bench.sampling.threshold),
         "fine": bench.fine,
         "frechet": bench.judge.count if bench.judge else 0,
     }

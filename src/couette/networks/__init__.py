@@ -4,6 +4,7 @@ A new network is one class in one file, decorated with `@NETWORKS.register("name
 here. It takes (x, told, cond) and gives back a tensor of x's shape.
 """
 
+from couette.networks import encoder  # noqa: F401  (it registers itself)
 from couette.networks.basic import BasicUNet
 from couette.networks.berkeley import BerkeleyUNet
 from couette.networks.diffusers_config import (

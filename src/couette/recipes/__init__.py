@@ -5,6 +5,7 @@ a file imported here.
 """
 
 from couette.recipes.berkeley import berkeley_class, berkeley_time, denoiser
+from couette.recipes.classifier import classifier
 from couette.recipes.course import course_basic, course_unet, ddpm
 from couette.recipes.default import default, digits, points
 from couette.recipes.fitting import fit
@@ -20,6 +21,7 @@ __all__ = [
     "Session",
     "berkeley_class",
     "berkeley_time",
+    "classifier",
     "course_basic",
     "course_unet",
     "ddpm",
