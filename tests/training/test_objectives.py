@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from couette.config import DiffusionConfig, TrainingConfig, parse
-from couette.contracts import Batch, Cond, Level
-from couette.denoiser import build_denoiser, target
+from couette.contracts import Batch, Cond, Level, Prediction
+from couette.denoiser import bound_term, build_denoiser, target
 from couette.errors import ConfigError
 from couette.registry import PAIRINGS, PARAMETERIZATIONS, WEIGHTINGS
 from couette.tensors import Stream, normal, uniform
@@ -153,17 +153,17 @@ class TestStrata:
         """Whatever the batches: any `strata` samples in a row have one time in each stratum."""
         found = objective(schedule="flow", strata=strata)
         whole = batch(64, first=3)
-        times = found._strewn(whole)
+        times = found._quantiles(whole)
         for first in range(64 - strata):
             rows = (times[first : first + strata] * strata).floor().long()
             assert sorted(rows.tolist()) == list(range(strata))
         for rows in (slice(0, 5), slice(5, 6), slice(6, 64)):
-            assert torch.equal(found._strewn(part(whole, rows)), times[rows])
+            assert torch.equal(found._quantiles(part(whole, rows)), times[rows])
 
     def test_their_mean_is_nearer_the_true_one(self) -> None:
         plain, strewn = objective(schedule="flow"), objective(schedule="flow", strata=64)
         means = [
-            torch.stack([found._strewn(batch(64, first=64 * i)).mean() for i in range(50)])
+            torch.stack([found._quantiles(batch(64, first=64 * i)).mean() for i in range(50)])
             for found in (plain, strewn)
         ]
         assert float(means[1].std()) < float(means[0].std()) / 20
@@ -222,6 +222,16 @@ class TestLearnedVariance:
         assert float(cast(Tensor, large.between.grad)) == pytest.approx(
             1000 * float(cast(Tensor, small.between.grad)), rel=1e-4
         )
+
+    def test_it_is_the_bound_over_the_whole_table(self) -> None:
+        """λ·T times the term at the time drawn, in the paper's units."""
+        whole, t = batch(6, 1, 4, 4), torch.tensor([1, 2, 9, 50, 80, 100]).double() / 100
+        found = objective(TwoHalves(), schedule="cosine:steps=100", variance="learned")
+        with torch.no_grad():
+            losses = found.at(whole, t)
+            p = Prediction(torch.full_like(whole.data, 0.1), mix=torch.full_like(whole.data, 0.6))
+            term = bound_term(found.denoiser.corruption.schedule, whole.data, t, p)
+        torch.testing.assert_close(losses.loss - losses.logs["error"], 0.1 * term)
 
     def test_the_simple_loss_is_untouched(self) -> None:
         whole = batch(32, 1, 4, 4)

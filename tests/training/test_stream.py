@@ -56,9 +56,12 @@ def test_the_order_is_the_same_at_any_world_size(count: int, batch: int, step: i
 def test_batches_are_the_same_at_any_world_size() -> None:
     """Flips and crops included: they belong to the sample, not to its place in the batch."""
     whole = stream(10, 8, flip=True, crop=2)(1)
+    assert whole.places is not None and whole.places.tolist() == list(range(8, 16))
     halves = [stream(10, 8, rank=rank, world=2, flip=True, crop=2)(1) for rank in (0, 1)]
     assert torch.equal(torch.cat([half.data for half in halves]), whole.data)
     assert torch.equal(torch.cat([half.cond["label"] for half in halves]), whole.cond["label"])
+    places = [half.places for half in halves if half.places is not None]
+    assert torch.equal(torch.cat(places), whole.places)
 
 
 def test_epochs_and_seeds_differ() -> None:

@@ -224,6 +224,28 @@ def test_accumulation_is_the_mean_over_the_batch() -> None:
     assert norms[1:] == pytest.approx([norms[0]] * 2, rel=1e-12)
 
 
+def test_parts_know_their_places_in_the_run() -> None:
+    """Each sample keeps its key and its place, however the batch is parted."""
+
+    class Looking(Linear):
+        def forward(self, batch: Batch, phase: str) -> Losses:
+            assert batch.places is not None
+            seen.append(torch.cat((batch.keys, batch.places[:, None]), 1))
+            return super().forward(batch, phase)
+
+    found = []
+    for parts in (1, 2, 4):
+        seen: list[Tensor] = []
+        placed = trainer(
+            Looking(), lambda step: batches(step)._replace(places=torch.arange(4) + 4 * step),
+            accumulate=parts, steps=2,
+        )  # fmt: skip
+        list(placed.run())
+        found.append(torch.cat(seen))
+    assert found[0][:, 2].tolist() == list(range(8))
+    assert torch.equal(found[1], found[0]) and torch.equal(found[2], found[0])
+
+
 def test_coupled_samples_are_never_split() -> None:
     objective = Linear()
     objective.couples = True

@@ -16,7 +16,7 @@ _LOWEST, _HIGHEST, _COUNT = 0.02, 2.0, 32
 class LogVariance(nn.Module):
     """u(level): linear in Fourier features of ln(sigma/alpha)/4; 0 until it is trained.
 
-    Source: Karras et al. 2024, sec. 2.2, after Kendall et al. 2018.
+    Source: Karras et al. 2024, eqs. 15–22, after Kendall et al. 2018.
     """
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ def uniform(level: Level, scalings: Scalings) -> Tensor:
 
 @WEIGHTINGS.register("uncertainty", learned=True)
 def uncertainty(level: Level, scalings: Scalings) -> Tensor:
-    """1/exp(u) with u learned for each level: all weigh alike (Karras et al. 2024, sec. 2.2).
+    """1/exp(u) with u learned for each level: all weigh alike (Karras et al. 2024, eqs. 15–22).
 
     The loss is error/exp(u) + u, at its least where u = log E[error]. A factor w(t) on the error
     would only move u by log w, so there is none to choose.

@@ -55,6 +55,9 @@ class DiffusionObjective(Objective):
         self.pair: Callable[[Tensor, Tensor], Tensor] = PAIRINGS.bind(config.pairing)
         self.couples = PAIRINGS.trait(config.pairing.name, "couples", False)
         self.weighting: Callable[[Level, Scalings], Tensor] = WEIGHTINGS.bind(config.weighting)
+        # λ times the sum over the table's entries (Nichol & Dhariwal 2021, eq. 16), of which one
+        # is drawn.
+        self.bound = config.vlb * (entries(denoiser.corruption.schedule) or 1)
         learned = WEIGHTINGS.trait(config.weighting.name, "learned", False)
         self.uncertainty = LogVariance().to(denoiser.runtime.device) if learned else None
         self.importance = Importance(config.importance) if config.importance else None
@@ -69,13 +72,13 @@ class DiffusionObjective(Objective):
 
     def forward(self, batch: Batch, phase: str = "network") -> Losses:
         """Losses of a batch: (B,), with log-SNR and unweighted error to log."""
-        u = self._strewn(batch)
+        u = self._quantiles(batch)
         if self.importance is None:
             return self.at(batch, self._times(u))
-        u, bin, factor = self.importance(u)
+        u, index, factor = self.importance(u)
         losses = self.at(batch, self._times(u))
         if self.training:
-            self.importance.record(bin, losses.loss.cpu())
+            self.importance.record(index, losses.loss.cpu())
         return losses._replace(loss=losses.loss * factor.to(losses.loss))
 
     def at(self, batch: Batch, t: Tensor) -> Losses:
@@ -94,11 +97,10 @@ class DiffusionObjective(Objective):
         if mix is not None:
             # The bound teaches the variance alone: the mean has its own loss.
             predicted = Prediction(restored(scalings, x, output.detach()), mix=mix)
-            steps = entries(schedule) or 0
-            loss = loss + self.config.vlb * steps * bound_term(schedule, x0, t, predicted)
+            loss = loss + self.bound * bound_term(schedule, x0, t, predicted)
         return Losses(loss, {"log_snr": log_snr(level), "error": error.detach()})
 
-    def _strewn(self, batch: Batch) -> Tensor:
+    def _quantiles(self, batch: Batch) -> Tensor:
         """u in (0, 1), (B,) float64; with strata, consecutive samples take one each."""
         u = uniform(self.seed, batch.keys, Stream.TIME).double() + 2.0**-25
         if self.config.strata == 1:

@@ -45,19 +45,19 @@ class Importance(nn.Module):
             u' (B,); its bin (B,); the factor (B,) by which a loss at u' counts to leave the mean as
             it was.
         """
-        bin = torch.searchsorted(self.edges, u, right=True).sub(1).clamp(0, self.bins - 1)
-        below, width = self.edges[bin], self.edges.diff()[bin]
-        return (bin + (u - below) / width) / self.bins, bin, 1 / (self.bins * width)
+        index = torch.searchsorted(self.edges, u, right=True).sub(1).clamp(0, self.bins - 1)
+        below, width = self.edges[index], self.edges.diff()[index]
+        return (index + (u - below) / width) / self.bins, index, 1 / (self.bins * width)
 
     @torch.no_grad()
-    def record(self, bin: Tensor, losses: Tensor) -> None:
-        """Remember losses, (B,), in the order of the batch."""
-        same = bin[:, None] == bin
+    def record(self, index: Tensor, losses: Tensor) -> None:
+        """Remember losses of these bins, (B,) each, in the order of the batch."""
+        same = index[:, None] == index
         later, earlier = same.triu(1).sum(1), same.tril(-1).sum(1)
         kept = later < MEMORY
-        place = (self.seen[bin] + earlier) % MEMORY
-        self.losses[bin[kept], place[kept]] = losses.detach().to(self.losses)[kept]
-        self.seen += torch.bincount(bin, minlength=self.bins)
+        place = (self.seen[index] + earlier) % MEMORY
+        self.losses[index[kept], place[kept]] = losses.detach().to(self.losses)[kept]
+        self.seen += torch.bincount(index, minlength=self.bins)
 
     @torch.no_grad()
     def update(self) -> None:
