@@ -19,10 +19,10 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 import couette.networks  # noqa: F401  (fills the registry)
 from couette.codecs import Symmetric
 from couette.conditioners import Labels
-from couette.config import FORMAT, ModelConfig, parse
+from couette.config import FORMAT, STATES, ModelConfig, parse
 from couette.contracts import Codec, Sizes
 from couette.denoiser import Denoiser, build_denoiser
-from couette.errors import CheckpointError, ShapeError
+from couette.errors import CheckpointError, ConfigError, ShapeError
 from couette.registry import CODECS, NETWORKS
 from couette.runtime import Runtime
 from couette.storage import MAX_TENSORS, read_json, read_tensors
@@ -58,7 +58,18 @@ class Model:
 
 
 def sizes_of(config: ModelConfig) -> Sizes:
-    """What the network is built for."""
+    """What the network is built for.
+
+    Raises:
+        ConfigError: a codec that makes no states, for noise that replaces them.
+        ShapeError: pictures that the codec can't take.
+    """
+    noise = config.diffusion.noise
+    if noise in STATES and not CODECS.trait(config.codec.name, "states"):
+        raise ConfigError(
+            f"With {noise} noise pixels are states, which the codec '{config.codec}' does not "
+            "make; set --codec levels:count=8."
+        )
     codec = CODECS.build(config.codec)
     channels, height, width = codec.shape(config.channels, config.height, config.width)
     return Sizes(channels, height, width, len(config.classes))

@@ -9,6 +9,7 @@ from couette.recipes.course import course_basic, course_unet, ddpm
 from couette.recipes.default import default, digits, points
 from couette.recipes.fitting import fit
 from couette.recipes.session import Drawn, Event, Note, Saved, Session
+from couette.recipes.states import absorbing, multinomial
 from couette.registry import RECIPES
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Note",
     "Saved",
     "Session",
+    "absorbing",
     "berkeley_class",
     "berkeley_time",
     "course_basic",
@@ -27,5 +29,6 @@ __all__ = [
     "denoiser",
     "digits",
     "fit",
+    "multinomial",
     "points",
 ]

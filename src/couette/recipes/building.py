@@ -12,12 +12,13 @@ from couette.config import ModelConfig, RunConfig
 from couette.contracts import Codec
 from couette.data import Dataset
 from couette.denoiser import build_denoiser
+from couette.discrete import objective_for
 from couette.errors import DataError
 from couette.model import build_network
 from couette.recipes.fitting import unlabelled
 from couette.registry import CODECS
 from couette.runtime import Runtime
-from couette.training import DiffusionObjective, PowerAverage, Stream, Trainer
+from couette.training import PowerAverage, Stream, Trainer
 from couette.training.plan import Plan
 
 _PROBED = 32
@@ -72,7 +73,7 @@ def build_trainer(
     if runtime.compile:
         network.compile()
     denoiser = build_denoiser(config.diffusion, cast(Any, network), runtime)
-    objective = DiffusionObjective(denoiser, config.diffusion, len(model.classes), training.seed)
+    objective = objective_for(denoiser, config.diffusion, len(model.classes), training.seed)
     average = PowerAverage(network, training.average) if training.average else None
     stream = _stream(config, model, data, runtime.device, training.batch)
     return network, Trainer(objective, stream, training, Plan(training, len(data)), average)
@@ -85,7 +86,7 @@ def build_probe(
     with torch.random.fork_rng(devices=[]):
         network = Runtime().place(build_network(model))
     denoiser = build_denoiser(config.diffusion, cast(Any, network))
-    objective = DiffusionObjective(denoiser, config.diffusion, len(model.classes), 0).train()
+    objective = objective_for(denoiser, config.diffusion, len(model.classes), 0).train()
     batch = _stream(config, model, data, "cpu", min(_PROBED, config.training.batch))(0)
     return network, lambda: objective(batch, "network").loss.mean()
 

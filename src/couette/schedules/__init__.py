@@ -10,6 +10,7 @@ sigma/alpha, never with differences of log-SNR, because both ends of that axis a
 from couette.schedules.continuous import EDM, Flow
 from couette.schedules.forward import entries, log_snr, mixed, ratio, transition
 from couette.schedules.grids import karras, strided, uniform
+from couette.schedules.mixture import Mixture
 from couette.schedules.tables import Cosine, Linear, Table
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Cosine",
     "Flow",
     "Linear",
+    "Mixture",
     "Table",
     "entries",
     "karras",
