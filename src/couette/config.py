@@ -28,6 +28,9 @@ M = TypeVar("M", bound=BaseModel)
 _OUTER_COMMA = re.compile(r",(?![^(\[]*[)\]])")
 """A comma that is not inside brackets."""
 
+STATES = ("absorbing", "multinomial")
+"""The noises that replace states instead of adding to a picture."""
+
 FORMAT = 1
 """The version of what is written to disk; files of a later one are refused."""
 
@@ -146,7 +149,10 @@ class DiffusionConfig(Frozen):
     """The corruption, what the network predicts, and what is minimised."""
 
     schedule: Spec = spec("edm")
-    noise: Literal["normal", "uniform"] = "normal"
+    noise: Annotated[
+        Literal["normal", "uniform", "absorbing", "multinomial"],
+        Field(description="added; or, for states (codec levels), what replaces them"),
+    ] = "normal"
     parameterization: Spec = spec("edm")
     told: Annotated[Spec, Field(description="what the network is told of the time")] = spec("log")
     weighting: Spec = spec("uniform")
@@ -182,6 +188,21 @@ class DiffusionConfig(Frozen):
     drop: Annotated[
         float, Field(ge=0, le=1, description="share of labels hidden, for guidance; 1: no labels")
     ] = 0.1
+    cross_entropy: Annotated[
+        float, Field(ge=0, description="of states: weight of this beside the variational bound")
+    ] = 0.0
+
+    @model_validator(mode="after")
+    def _as_states(self) -> Self:
+        if self.noise not in STATES:
+            if self.cross_entropy:
+                raise ValueError(f"cross_entropy goes with {' or '.join(STATES)} noise alone")
+        elif (self.parameterization.name, self.weighting.name) != ("x0", "uniform"):
+            raise ValueError(
+                f"with {self.noise} noise the network predicts the clean state and the bound is "
+                "its weight; set parameterization x0 and weighting uniform"
+            )
+        return self
 
 
 class TrainingConfig(Frozen):

@@ -38,10 +38,14 @@ class Schedule(Protocol):
 
 
 class Corruption(NamedTuple):
-    """A schedule, and the kind of noise it mixes in."""
+    """A schedule, and the kind of noise it mixes in.
+
+    Normal and uniform noise is added. With the other two, x holds states, one-hot along the
+    channels, which are replaced by [MASK] or by any state; see `couette.discrete`.
+    """
 
     schedule: Schedule
-    noise: Literal["normal", "uniform"] = "normal"
+    noise: Literal["normal", "uniform", "absorbing", "multinomial"] = "normal"
 
 
 Cond = Mapping[str, Tensor]
@@ -101,7 +105,7 @@ Told = Callable[[Tensor, Level], Tensor]
 class Prediction(NamedTuple):
     """A denoiser's answer.
 
-    x0: the predicted clean picture, (B, C, H, W).
+    x0: the predicted clean picture, (B, C, H, W); for states their logits.
     base: the x0 whose eps drives the move, where it differs from `x0`; None means `x0`.
     mix: learned variance as the fraction in [0, 1] between posterior and beta; None where fixed.
     """

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from couette.conditioners import Labels
-from couette.config import SamplingConfig, Spec, parse, spec
+from couette.config import STATES, SamplingConfig, Spec, parse, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
 from couette.denoiser import recalling, regular, singular
+from couette.discrete import KINDS
 from couette.errors import InputError
 from couette.guidance import GUIDANCE, THRESHOLDS, Classify, Parted, Terms, guide
 from couette.model import ClassifierModel, Model, load_classifier, load_model, pixel_range
@@ -193,11 +194,12 @@ def steps(
     denoise = recalling(denoise, model.denoiser.network)
     threshold = _threshold(model, sampling.threshold)
     times = times_of(model, sampling)
+    _refuse_other_kind(model, sampling)
     _refuse_singular(model, sampling, times[0])
     indices = torch.arange(first, first + len(asked), dtype=torch.int64)
     corruption = model.denoiser.corruption
     noise = KeyedNoise(seed, indices, model.shape, device, corruption.noise)
-    start = noise(times[0], times[0]) * _start_scale(corruption, times[0])
+    start = _start(corruption, times[0], noise(times[0], times[0]))
     run: Iterator[Step] = sampler(_Final(denoise, threshold), start, times, cond, noise)
     return run
 
@@ -323,11 +325,29 @@ def _refuse_singular(model: Model, sampling: SamplingConfig, t: Tensor) -> None:
         )
 
 
-def _start_scale(corruption: Corruption, t: Tensor) -> Tensor:
-    """How large the noise is that sampling starts from. Where some picture should be left, as at
-    the end of a short table, noise of the same power stands in for it: x_T ~ N(0, 1) in DDPM."""
+def _refuse_other_kind(model: Model, sampling: SamplingConfig) -> None:
+    """Refuse to draw states with a sampler of pictures, pictures with one of states, and to
+    clamp the logits of states."""
+    noise = model.denoiser.corruption.noise
+    name = sampling.sampler.name
+    if (noise in STATES) != SAMPLERS.trait(name, "states", False):
+        other = "'categorical'" if noise in STATES else "'heun' or 'ddim'"
+        raise InputError(
+            f"The sampler '{name}' does not go with {noise} noise, which this model was trained "
+            f"on; use {other}."
+        )
+    if noise in STATES and sampling.threshold.name != "none":
+        raise InputError("States are never out of range; leave out --threshold.")
+
+
+def _start(corruption: Corruption, t: Tensor, noise: Tensor) -> Tensor:
+    """What sampling starts from. Where some picture should be left, as at the end of a short
+    table, noise of the same power stands in for it: x_T ~ N(0, 1) in DDPM."""
+    if corruption.noise in STATES:
+        return KINDS[corruption.noise].start(noise)
     level = corruption.schedule.level(t)
-    return torch.hypot(level.alpha, level.sigma) if corruption.noise == "normal" else level.sigma
+    power = torch.hypot(level.alpha, level.sigma) if corruption.noise == "normal" else level.sigma
+    return noise * power
 
 
 def pictures(

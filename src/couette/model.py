@@ -19,7 +19,16 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import couette.codecs  # noqa: F401  (fills the registry)
 from couette.conditioners import Labels
-from couette.config import FORMAT, DiffusionConfig, ModelConfig, SamplingConfig, Spec, parse, spec
+from couette.config import (
+    FORMAT,
+    STATES,
+    DiffusionConfig,
+    ModelConfig,
+    SamplingConfig,
+    Spec,
+    parse,
+    spec,
+)
 from couette.contracts import Codec, Sizes
 from couette.denoiser import Denoiser, NoisyClassifier, build_denoiser
 from couette.errors import CheckpointError, ConfigError, ShapeError
@@ -77,7 +86,18 @@ _GIVES = {"classifier": "logits"}
 
 
 def sizes_of(config: ModelConfig) -> Sizes:
-    """What the network is built for."""
+    """What the network is built for.
+
+    Raises:
+        ConfigError: a codec that makes no states, for noise that replaces them.
+        ShapeError: pictures that the codec can't take.
+    """
+    noise = config.diffusion.noise
+    if noise in STATES and not CODECS.trait(config.codec.name, "states"):
+        raise ConfigError(
+            f"With {noise} noise pixels are states, which the codec '{config.codec}' does not "
+            "make; set --codec levels:count=8."
+        )
     codec = CODECS.build(config.codec)
     channels, height, width = codec.shape(config.channels, config.height, config.width)
     return Sizes(channels, height, width, len(config.classes))

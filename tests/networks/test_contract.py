@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "layers_per_block": 1,
     },
     "points": {"hidden": 16, "depth": 2},
+    "tokens": {"width": 16, "depth": 2},
 }
 CLASSES = 3
 NAMES = [name for name in NETWORKS if NETWORKS.trait(name, "gives", "pictures") == "pictures"]

@@ -14,6 +14,7 @@ from couette.networks.diffusers_config import (
 )
 from couette.networks.plan import PlanRow, count_parameters, plan
 from couette.networks.points import PointMLP
+from couette.networks.tokens import TokenTransformer
 from couette.networks.unet import UNet
 from couette.networks.unet2d import UNet2D
 
@@ -22,6 +23,7 @@ __all__ = [
     "BerkeleyUNet",
     "PlanRow",
     "PointMLP",
+    "TokenTransformer",
     "UNet",
     "UNet2D",
     "count_parameters",

@@ -10,6 +10,7 @@ from couette.recipes.course import course_basic, course_unet, ddpm
 from couette.recipes.default import default, digits, points
 from couette.recipes.fitting import fit
 from couette.recipes.session import Drawn, Event, Note, Saved, Session
+from couette.recipes.states import absorbing, multinomial
 from couette.registry import RECIPES
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Note",
     "Saved",
     "Session",
+    "absorbing",
     "berkeley_class",
     "berkeley_time",
     "classifier",
@@ -29,5 +31,6 @@ __all__ = [
     "denoiser",
     "digits",
     "fit",
+    "multinomial",
     "points",
 ]

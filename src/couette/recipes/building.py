@@ -8,10 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from couette.config import ModelConfig, RunConfig
+from couette.config import STATES, ModelConfig, RunConfig
 from couette.contracts import Codec, Objective
 from couette.data import Dataset
 from couette.denoiser import build_denoiser
+from couette.discrete import objective_for
 from couette.errors import ConfigError, DataError
 from couette.model import build_network
 from couette.recipes.fitting import unlabelled
@@ -107,10 +108,10 @@ def _objective(
     config: RunConfig, model: ModelConfig, network: nn.Module, runtime: Runtime
 ) -> Objective:
     denoiser = build_denoiser(config.diffusion, cast(Any, network), runtime)
-    seed = config.training.seed
-    objective: Objective = OBJECTIVES.build(
-        config.objective, denoiser, config.diffusion, len(model.classes), seed
-    )
+    given = denoiser, config.diffusion, len(model.classes), config.training.seed
+    if config.diffusion.noise in STATES:
+        return objective_for(*given)
+    objective: Objective = OBJECTIVES.build(config.objective, *given)
     return objective
 
 

@@ -41,6 +41,7 @@ from couette.schedules.grids import (
     strided,
     uniform,
 )
+from couette.schedules.mixture import Mixture
 from couette.schedules.tables import (
     AlphaBars,
     Betas,
@@ -63,6 +64,7 @@ __all__ = [
     "Laplace",
     "Linear",
     "LinearLogSNR",
+    "Mixture",
     "Posterior",
     "ScaledLinear",
     "Shifted",
