@@ -38,7 +38,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"discrete"}),
     frozenset({"generate"}),
     frozenset({"editing", "distillation", "evaluation", "interop"}),
-    frozenset({"recipes", "figures", "lab"}),
+    frozenset({"recipes", "figures", "laboratory"}),
     frozenset({"api"}),
     frozenset({"cli", "server", "__main__"}),
 )

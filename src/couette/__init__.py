@@ -10,7 +10,6 @@ The names below are loaded when they are first used, so that `import couette` co
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +27,9 @@ def __getattr__(name: str) -> Any:
 
         return CouetteError
     if name == "exact":
-        return import_module("couette.exact")
+        import couette.exact as exact
+
+        return exact
     if name in __all__:
         from couette import api
 

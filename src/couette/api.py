@@ -19,7 +19,7 @@ from couette.evaluation import Part, Report, write
 from couette.evaluation import evaluate as measure
 from couette.evaluation.judge import Judge
 from couette.exact import folder_of, is_exact, named
-from couette.lab import (
+from couette.laboratory import (
     Bench,
     Outcome,
     Results,

@@ -145,6 +145,10 @@ class DataConfig(Frozen):
         return self.resolution, self.resolution
 
 
+_OF_PICTURES = ("loss", "pairing", "offset", "variance", "self_conditioning")
+"""Settings of an objective of pictures that one of states has no use for."""
+
+
 class DiffusionConfig(Frozen):
     """The corruption, what the network predicts, and what is minimised."""
 
@@ -202,7 +206,18 @@ class DiffusionConfig(Frozen):
                 f"with {self.noise} noise the network predicts the clean state and the bound is "
                 "its weight; set parameterization x0 and weighting uniform"
             )
+        elif idle := [name for name in _OF_PICTURES if self._differs(name)]:
+            raise ValueError(
+                f"with {self.noise} noise the bound is all that is minimised; leave out "
+                f"{' and '.join(idle)}"
+            )
         return self
+
+    def _differs(self, name: str) -> bool:
+        """Whether a field is not what it is where nothing is asked."""
+        value, default = getattr(self, name), type(self).model_fields[name].default
+        both = isinstance(value, Spec) and isinstance(default, Spec)
+        return bool(value.name != default.name if both else value != default)
 
 
 class TrainingConfig(Frozen):

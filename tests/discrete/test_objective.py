@@ -108,6 +108,8 @@ class TestRefused:
         ("fields", "words"),
         [
             ({"noise": "absorbing"}, "set parameterization x0"),
+            ({"noise": "absorbing", "parameterization": "x0", "offset": 0.1}, "leave out offset"),
+            ({"noise": "absorbing", "parameterization": "x0", "loss": "pseudo-huber"}, "out loss"),
             ({"noise": "absorbing", "parameterization": "eps"}, "set parameterization x0"),
             (
                 {"noise": "multinomial", "parameterization": "x0", "weighting": "edm"},

@@ -13,7 +13,7 @@ from couette.contracts import Ask, Cond, Corruption, Prediction, Step
 from couette.discrete import KINDS, bits
 from couette.errors import ConfigError, InputError
 from couette.generate import pictures, sampling_of, steps
-from couette.guidance import classifier_free
+from couette.guidance import Terms, guide
 from couette.model import Model, assemble, build_network
 from couette.registry import SAMPLERS, SCHEDULES
 from discrete.joint import Joint, chi_square, f64, mixture, nats, uniforms
@@ -173,7 +173,7 @@ def test_guidance_mixes_logits() -> None:
             logits = torch.stack((f64(0.5, 0.3, 0.2).log(), f64(0.2, 0.7, 0.1).log()))
             return Prediction(logits[cond["label"]])
 
-    guided = classifier_free(Told(), 3.0, {"label": torch.tensor([0])})
+    guided = guide(Told(), Terms(3.0, {"label": torch.tensor([0])}), [spec("cfg")])
     p = guided(torch.zeros(1, 3), f64(0.5)[0], {"label": torch.tensor([1])}).x0.softmax(1)
     wanted = f64(0.5, 0.3, 0.2) ** -2 * f64(0.2, 0.7, 0.1) ** 3
     assert torch.allclose(p[0], wanted / wanted.sum())
@@ -250,8 +250,8 @@ class TestGenerate:
             steps(model, [Ask()], sampling=sampling_of(model, sampler="heun"))
 
     def test_clipping_is_refused(self) -> None:
-        with pytest.raises(InputError, match="leave out --clip"):
-            steps(small(clip=True), [Ask()])
+        with pytest.raises(InputError, match="leave out --threshold"):
+            steps(small(threshold=spec("static")), [Ask()])
 
 
 def test_states_need_a_codec_that_makes_them() -> None:

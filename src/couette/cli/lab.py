@@ -12,7 +12,7 @@ import tyro
 from couette import api
 from couette.cli.display import Ticker
 from couette.cli.options import normal_flags, parse_call, spec_of
-from couette.lab import Outcome
+from couette.laboratory import Outcome
 
 
 def run(arguments: list[str]) -> int:

@@ -32,6 +32,9 @@ class CategoricalObjective(DiffusionObjective):
         self.kind = KINDS[denoiser.corruption.noise]
         self.cross_entropy = config.cross_entropy
 
+    def _refuse_contradictions(self) -> None:
+        """A state is told from its logits at any time; no parameterization is singular."""
+
     def at(self, batch: Batch, t: Tensor) -> Losses:
         """Losses at times (B,) float64; log-SNR, cross-entropy ("error") and the bound in bits
         per position ("bits") to log."""

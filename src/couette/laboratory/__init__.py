@@ -8,12 +8,12 @@ carry.py     the lab itself: what is tried in which order
 figures.py   error and distance against evaluations, and the pictures
 """
 
-from couette.lab.carry import carry_out, measured_on, planned, searched
-from couette.lab.compare import Bench
-from couette.lab.figures import write as draw_lab
-from couette.lab.results import Results
-from couette.lab.search import search
-from couette.lab.trials import Outcome, Trial, trials
+from couette.laboratory.carry import carry_out, measured_on, planned, searched
+from couette.laboratory.compare import Bench
+from couette.laboratory.figures import write as draw_lab
+from couette.laboratory.results import Results
+from couette.laboratory.search import search
+from couette.laboratory.trials import Outcome, Trial, trials
 
 __all__ = [
     "Bench",

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from couette.errors import CheckpointError
-from couette.lab.trials import Outcome, Trial
+from couette.laboratory.trials import Outcome, Trial
 from couette.storage import check_writable, read_tensors, tensor_bytes, write_bytes
 
 NAME = "results.jsonl"

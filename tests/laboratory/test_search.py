@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from couette.lab.search import cheapest_path
+from couette.laboratory.search import cheapest_path
 
 
 @settings(max_examples=50, deadline=None)

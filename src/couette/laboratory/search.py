@@ -17,7 +17,7 @@ from couette import generate
 from couette.config import SamplingConfig, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Level, Prediction
 from couette.errors import InputError
-from couette.lab.compare import fine_times
+from couette.laboratory.compare import fine_times
 from couette.model import Model
 from couette.samplers import move
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from couette.lab.results import Results
-from couette.lab.trials import Outcome
+from couette.laboratory.results import Results
+from couette.laboratory.trials import Outcome
 from couette.render import curves, grid, save
 
 

@@ -13,7 +13,7 @@ from couette.config import SamplingConfig, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction
 from couette.errors import CouetteError
 from couette.evaluation.judge import Judge
-from couette.lab.trials import Outcome, Trial
+from couette.laboratory.trials import Outcome, Trial
 from couette.model import Model
 from couette.registry import SAMPLERS
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from couette.config import Spec, spec
 from couette.data import Progress
-from couette.lab.compare import Bench
-from couette.lab.results import Results
-from couette.lab.search import search
-from couette.lab.trials import Outcome, Trial, every, trials
+from couette.laboratory.compare import Bench
+from couette.laboratory.results import Results
+from couette.laboratory.search import search
+from couette.laboratory.trials import Outcome, Trial, every, trials
 from couette.model import Model
 from couette.storage import tensor_bytes
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from couette.config import spec
-from couette.lab import Outcome, Results, Trial
+from couette.laboratory import Outcome, Results, Trial
 
 HEUN = Trial(spec("heun"), spec("karras"), 4)
 EULER = Trial(spec("euler"), spec("karras"), 4)
