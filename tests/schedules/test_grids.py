@@ -77,11 +77,16 @@ class TestGiven:
         times = grid("given", schedule("edm"), 3, times=(0.9, 0.5, 0.1, 0))
         assert times.tolist() == [0.9, 0.5, 0.1, 0.0]
 
+    def test_in_fewer_steps_takes_some_evenly(self) -> None:
+        times = grid("given", schedule("edm"), 3, times=(1, 0.9, 0.7, 0.4, 0.3, 0.2, 0))
+        assert times.tolist() == [1.0, 0.7, 0.3, 0.0]
+
     @pytest.mark.parametrize(
         ("times", "steps", "told"),
         [
             ((1, 0.5, 0), 3, "make 2 steps, not 3"),
-            ((), 1, "make -1 steps"),
+            ((), 1, "make 0 steps"),
+            ((0,), 1, "make 0 steps"),
             ((1, 0.5, 0.5, 0), 3, "must fall"),
             ((0.5, 1, 0), 2, "must fall"),
             ((1.5, 0), 1, "from at most 1"),
