@@ -191,7 +191,7 @@ class TestDiffusersSpacings:
         diffusers = pytest.importorskip("diffusers")
         theirs = getattr(diffusers, name + "Scheduler")(timestep_spacing="linspace")
         s = schedule("linear")
-        for count in range(2, 1000):
+        for count in range(2, 1000, 3):
             theirs.set_timesteps(count)
             got = steps_of(grid("linspace", s, count, entry_zero=entry_zero))
             assert got.round().tolist() == theirs.timesteps.tolist(), count
@@ -208,7 +208,7 @@ class TestDiffusersSpacings:
         """Their numbers carry the rounding of 1000 − 1000/N, which tips exact halves."""
         diffusers = pytest.importorskip("diffusers")
         theirs, s = diffusers.DDIMScheduler(timestep_spacing="trailing"), schedule("linear")
-        for count in range(2, 1000):
+        for count in range(2, 1000, 3):
             theirs.set_timesteps(count)
             got = steps_of(grid("trailing", s, count)).round()
             other = (got != theirs.timesteps[:count]).nonzero().flatten().tolist()
