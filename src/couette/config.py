@@ -86,7 +86,8 @@ def spec_fields(text: str) -> dict[str, Any]:
 
 def _written(value: Any) -> str:
     """A setting as `spec_fields` reads it."""
-    return f"({','.join(map(_written, value))})" if isinstance(value, tuple) else str(value)
+    text = ",".join(map(_written, value)) if isinstance(value, tuple) else str(value)
+    return f"({text})" if isinstance(value, tuple) or "," in text else text
 
 
 def _listed(value: str) -> str | tuple[str, ...]:

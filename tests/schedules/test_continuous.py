@@ -7,7 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from couette.config import Spec
 from couette.errors import ConfigError, UnknownName
+from couette.registry import SCHEDULES
 from couette.schedules import Table, ZeroTerminal, entries, log_snr, ratio
 from worlds import f64, schedule
 
@@ -167,6 +169,17 @@ class TestShifted:
         assert float(ratio(short.level(t))) == pytest.approx(2 * float(ratio(plain.level(t))))
         nested = schedule("shifted:schedule=zero-terminal:schedule=linear,shift=2")
         assert float(nested.level(f64(1.0)).alpha) == 0
+
+    @pytest.mark.parametrize(
+        "text",
+        ["shifted:schedule=linear:steps=300", "shifted:schedule=(linear:steps=30,beta_max=0.1)"],
+    )
+    def test_is_written_as_it_is_read(self, text: str) -> None:
+        asked = Spec.model_validate(text)
+        checked = Spec(name="shifted", **SCHEDULES.check(asked))
+        again = Spec(name="shifted", **SCHEDULES.check(Spec.model_validate(str(checked))))
+        assert again == checked
+        assert str(asked) == text
 
     @pytest.mark.parametrize("inner", ["linea", "", "shifted:schedule=x"])
     def test_an_unknown_inner_schedule_is_refused(self, inner: str) -> None:

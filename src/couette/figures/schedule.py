@@ -19,7 +19,7 @@ from couette.render import Levels, curves
 from couette.render import schedules as overlaid
 from couette.schedules import Table
 
-TABLES = (spec("linear"), spec("linear", steps=300), spec("cosine"))
+TABLES = (spec("linear"), spec("linear", steps=300), spec("scaled-linear"), spec("cosine"))
 CONTINUOUS = (spec("edm"), spec("flow"))
 _POINTS = 401
 _LEAST = 1e-3
@@ -79,11 +79,12 @@ def _overlaid(made: Mapping[str, Schedule]) -> Image:
 
 
 def _name(each: Spec) -> str:
-    """A schedule with its length and what else was set: "linear, T = 300"."""
-    rest = {key: value for key, value in each.settings.items() if key != "steps"}
-    built = SCHEDULES.build(each)
+    """A schedule with its length and what else was set: "linear, T = 300". A table that is written
+    out is known by its length."""
+    built, settings = SCHEDULES.build(each), SCHEDULES.check(each)
     length = f", T = {built.steps}" if isinstance(built, Table) else ""
-    return each.name + length + "".join(f", {key} = {value}" for key, value in rest.items())
+    told = (key for key in each.settings if key not in ("steps", "values"))
+    return each.name + length + "".join(f", {key} = {settings[key]}" for key in told)
 
 
 def _marked(name: str, each: Schedule) -> str:

@@ -30,8 +30,9 @@ def first(alpha: Tensor, sigma: Tensor) -> Tensor:
 class EDM:
     """Variance exploding: alpha = 1, sigma = sigma_max·t^rho (Karras et al. 2022).
 
-    The power makes an even grid in t Karras' own grid with sigma_min = 0 (eq. 5). The one-step
-    denoiser z = x + σε is this schedule held at one time.
+    The one to begin with, with the parameterization `edm`. The power makes an even grid in t
+    Karras' own grid with sigma_min = 0 (eq. 5). The one-step denoiser z = x + σε is this schedule
+    held at one time.
     """
 
     steps = None
@@ -55,9 +56,10 @@ class EDM:
 class Flow:
     """A straight line from picture to noise: alpha = 1 − t, sigma = t (Lipman et al. 2023).
 
-    With uniform noise on [0, 1] it is the course's toy mix (1 − a)·x + a·u. For larger pictures
-    `shift` above 1 spends more of the time at high noise: t becomes shift·t/(1 + (shift − 1)·t)
-    (Esser et al. 2024, eq. 23; 3 in Stable Diffusion 3), a log-SNR lower by 2·log(shift).
+    For the parameterization `flow`, whose velocity is constant along it. With uniform noise on
+    [0, 1] it is the course's toy mix (1 − a)·x + a·u. For larger pictures `shift` above 1 spends
+    more of the time at high noise: t becomes shift·t/(1 + (shift − 1)·t) (Esser et al. 2024,
+    eq. 23; 3 in Stable Diffusion 3), a log-SNR lower by 2·log(shift).
     """
 
     steps = None

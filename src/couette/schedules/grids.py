@@ -69,18 +69,22 @@ def uniform(schedule: Schedule, steps: int, *, shift: Positive = 1.0) -> Tensor:
 def given(schedule: Schedule, steps: int, *, times: tuple[float, ...]) -> Tensor:
     """The times written out, for a grid that was optimised for one model.
 
+    Fewer steps than there are take some of them, evenly.
+
     Args:
         times: N + 1 falling numbers, the first at most 1 and the last 0.
 
     Raises:
-        InputError: another number of steps.
+        InputError: more than N steps.
     """
-    if len(times) != steps + 1:
+    most = len(times) - 1
+    if steps > most:
         raise InputError(
-            f"The times given to the grid 'given' make {len(times) - 1} steps, not {steps}; ask "
-            "for as many steps as there are times after the first."
+            f"The times given to the grid 'given' make {max(most, 0)} steps, not {steps}; ask for "
+            "at most that many, or give more times."
         )
-    return torch.tensor(times, dtype=torch.float64)
+    chosen = most - _spread(most, steps).round().long()
+    return torch.tensor(times, dtype=torch.float64)[chosen]
 
 
 # Grids of a table's entries. Entry k is at t = (k + 1)/T.
