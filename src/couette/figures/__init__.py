@@ -9,6 +9,7 @@ schedule.py     noise schedules as curves
 predictions.py  input / noised / predicted, σ sweeps, two runs compared
 reverse.py      steps, sheets, films and strips of the reverse process, real beside generated
 journal.py      losses, and sheets after given epochs
+gradients.py    what a classifier sees: p(y | x), its gradient, ascent beside guidance
 network.py      a network's plan
 dye.py          points in the plane: forward and back
 registry.py     what a figure is · target.py what it is drawn of · drawing.py files
@@ -20,6 +21,7 @@ Its keyword-only parameters are its settings.
 
 from couette.figures import (  # noqa: F401  (they register themselves)
     dye,
+    gradients,
     journal,
     network,
     noise,
