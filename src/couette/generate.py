@@ -217,7 +217,7 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
         sampling.guidance,
         {key: value.to(device) for key, value in untold.items()} if learned else None,
         partial(_denoiser, model),
-        partial(_classifier, model),
+        partial(classifier_for, model),
     )
     wants = model.denoiser.network.wants
     for each in sampling.guider:
@@ -250,8 +250,8 @@ def _denoiser(model: Model, path: str) -> Denoise:
     return other.denoiser
 
 
-def _classifier(model: Model, path: str) -> Classify:
-    """A classifier of the model's noised pictures.
+def classifier_for(model: Model, path: str) -> Classify:
+    """The classifier at a path, of the pictures that the model makes, as it noises them.
 
     Raises:
         InputError: it reads other pictures, noised otherwise, or knows other classes.

@@ -11,6 +11,7 @@ predictions.py  input / noised / predicted, σ sweeps, two runs compared
 reverse.py      steps, sheets, films and strips of the reverse process, real beside generated
 likeness.py     when the prediction becomes the picture that it ends at
 journal.py      losses, and sheets after given epochs
+gradients.py    what a classifier sees: p(y | x), its gradient, ascent beside guidance
 network.py      a network's plan
 dye.py          points in the plane: forward and back
 registry.py     what a figure is · target.py what it is drawn of · drawing.py files
@@ -22,6 +23,7 @@ Its keyword-only parameters are its settings.
 
 from couette.figures import (  # noqa: F401  (they register themselves)
     dye,
+    gradients,
     journal,
     likeness,
     network,

@@ -190,6 +190,11 @@ class Target:
         for need, words in _WANTED.items():
             if need in wanted and need not in _HELD[self.kind]:
                 return f"needs {words}."
+        if "model" in wanted and self.config.objective.name == "classifier":
+            return (
+                f"needs a model that makes pictures; {self.described} is a classifier: show the "
+                f"'gradients' of a model with --classifier {self.given}."
+            )
         if "chain" in wanted and self.one_step:
             return (
                 f"needs a model that makes pictures from noise; {self.described} is a one-step "
@@ -272,6 +277,7 @@ def _saved(given: str, path: Path) -> Target:
     model = read_config(path)
     config = RunConfig(
         recipe=model.recipe,
+        objective=model.objective,
         codec=model.codec,
         diffusion=model.diffusion,
         network=model.network,
