@@ -7,6 +7,7 @@ noise.py        noise pictures, Y = 5X + 3, p(weight | height)
 noising.py      the forward process: closed form, chain, clipped, the toy mix, the wrong ways
 schedule.py     noise schedules as curves
 predictions.py  input / noised / predicted, σ sweeps, two runs compared
+states.py       pixels that are states: masked or shuffled, the chain's matrices and rates
 reverse.py      steps, sheets, films and strips of the reverse process, real beside generated
 journal.py      losses, and sheets after given epochs
 network.py      a network's plan
@@ -27,6 +28,7 @@ from couette.figures import (  # noqa: F401  (they register themselves)
     predictions,
     reverse,
     schedule,
+    states,
 )
 from couette.figures.drawing import Shown, draw, pictures, topics_for
 from couette.figures.registry import FIGURES, NEEDS, Picture, figure
