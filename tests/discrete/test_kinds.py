@@ -14,7 +14,16 @@ from torch import Tensor
 
 from couette.config import STATES
 from couette.contracts import Level
-from couette.discrete import KINDS, Odds, between, drawn, rates, step_bound, transitions
+from couette.discrete import (
+    KINDS,
+    Odds,
+    between,
+    drawn,
+    rates,
+    reverse_rates,
+    step_bound,
+    transitions,
+)
 from couette.discrete.kinds import cross_entropy
 from discrete.joint import Joint, f64, full, mixture
 
@@ -81,6 +90,22 @@ class TestEveryKind:
         before, after = (transitions(kind, K, schedule.level(t + d)) for d in (-h, h))
         slope = transitions(kind, K, level) @ generator
         assert torch.allclose((after - before) / (2 * h), slope, atol=1e-8)
+
+    def test_reverse_rates_undo_the_rates(self, noise: str) -> None:
+        """Carried back by its reverse rates, q falls back along the path it came."""
+        kind, schedule = KINDS[noise], mixture("flow")
+        data = f64(0.1, 0.2, 0.3, 0.4)
+        t, h = f64(0.6)[0], 1e-6
+        level, fall = schedule.level(t), schedule.fall(t)
+        q = full(data[None])[0] @ transitions(kind, K, level)
+        back = reverse_rates(kind, data, level, fall)
+        assert torch.allclose(back.sum(1), torch.zeros(K + 1).double(), atol=1e-12)
+        assert bool((back - torch.diag(back.diag()) >= 0).all())
+        before, after = (schedule.level(t + d) for d in (-h, h))
+        slope = full(data[None])[0] @ (transitions(kind, K, after) - transitions(kind, K, before))
+        assert torch.allclose(q @ back, -slope / (2 * h), atol=1e-8)
+        if noise == "absorbing":  # a mask becomes y at the rate of lifting times p(x_0 = y)
+            assert torch.allclose(back[K, :K], data * fall / level.sigma)
 
     @settings(max_examples=20)
     @given(times=Times)

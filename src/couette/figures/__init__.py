@@ -8,6 +8,7 @@ noising.py      the forward process: closed form, chain, clipped, the toy mix, t
 schedule.py     noise schedules as curves
 weights.py      how much each noise level counts in training
 predictions.py  input / noised / predicted, σ sweeps, two runs compared
+states.py       pixels that are states: masked or shuffled, the chain's matrices and rates
 reverse.py      steps, sheets, films and strips of the reverse process, real beside generated
 likeness.py     when the prediction becomes the picture that it ends at
 journal.py      losses, and sheets after given epochs
@@ -32,6 +33,7 @@ from couette.figures import (  # noqa: F401  (they register themselves)
     predictions,
     reverse,
     schedule,
+    states,
     weights,
 )
 from couette.figures.drawing import Shown, draw, pictures, topics_for
