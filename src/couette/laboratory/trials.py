@@ -72,9 +72,7 @@ def trials(
         UnknownName, ConfigError: a part or setting that does not exist.
     """
     if not samplers or not grids or not steps:
-        raise InputError(
-            "The lab needs a sampler, a grid and a number of steps; name at least one."
-        )
+        raise InputError("The lab needs a sampler, a grid and a number of steps; name one of each.")
     if min(steps) < 1:
         raise InputError(f"A sampler takes at least 1 step, not {min(steps)}.")
     whole = [

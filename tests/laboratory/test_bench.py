@@ -1,0 +1,138 @@
+"""The lab on a world whose fine solution is the truth."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from couette import api
+from couette.config import spec
+from couette.errors import InputError
+from couette.exact import named
+from couette.generate import in_turn, sampling_of
+from couette.laboratory import Bench, Trial, search, trials
+from couette.laboratory.carry import planned, searched
+from couette.model import Model, exact_model
+from small_runs import POINTS, losses, session
+
+EVEN = spec("uniform")
+
+
+@pytest.fixture(scope="module")
+def world() -> Model:
+    return exact_model(named("exact:mixture"))
+
+
+@pytest.fixture(scope="module")
+def bench(world: Model) -> Bench:
+    sampling = sampling_of(world, grid="uniform", guidance=1.0)
+    return Bench(world, in_turn(world, 10), batch=4, sampling=sampling, fine=64)
+
+
+def test_more_steps_leave_a_smaller_error(bench: Bench) -> None:
+    errors, evaluations = [], []
+    for steps in (4, 8, 16, 32):
+        outcome, drawn = bench(Trial(spec("euler"), EVEN, steps))
+        assert drawn is not None and drawn.shape == (10, 1, 8, 8)
+        assert outcome.error is not None
+        errors.append(outcome.error)
+        evaluations.append(outcome.evaluations)
+    assert evaluations == [4, 8, 16, 32]
+    assert all(more < 0.75 * less for less, more in itertools.pairwise(errors))
+
+
+def test_the_fine_solution_has_no_error(bench: Bench) -> None:
+    outcome, _ = bench(Trial(spec("heun"), EVEN, 64))
+    assert outcome.error == pytest.approx(0, abs=1e-6)
+    assert outcome.evaluations == 127
+
+
+def test_a_sampler_that_draws_noise_has_no_error(bench: Bench) -> None:
+    outcome, drawn = bench(Trial(spec("ddpm", variance="beta"), EVEN, 4))
+    assert drawn is not None
+    assert (outcome.error, outcome.evaluations, outcome.refused) == (None, 4, None)
+
+
+def test_what_can_not_be_done_is_said(bench: Bench) -> None:
+    outcome, drawn = bench(Trial(spec("heun"), spec("strided"), 4))
+    assert drawn is None
+    assert "table" in str(outcome.refused)
+
+
+def test_a_found_grid_beats_an_even_one(bench: Bench) -> None:
+    found = searched(bench, [spec("euler")], [5])
+    (trial,) = found
+    times = trial.grid.settings["times"]
+    assert (len(times), times[0], times[-1]) == (6, 1.0, 0.0)
+    mine, _ = bench(trial)
+    even, _ = bench(Trial(spec("euler"), EVEN, 5))
+    assert mine.error is not None and even.error is not None
+    assert mine.error < 0.8 * even.error
+
+
+def test_more_steps_than_candidates_are_refused(world: Model) -> None:
+    with pytest.raises(InputError, match="can't be chosen from 8 times"):
+        search(world, in_turn(world, 2), [9], candidates=8)
+
+
+def test_all_samplers_that_fit_are_tried(bench: Bench) -> None:
+    tried = planned(bench, [], [], [3])
+    names = [trial.sampler.name for trial in tried]
+    assert len(set(names)) == len(names) > 10
+    assert {"euler", "heun", "ddpm"} <= set(names)
+    assert not {"ddim", "mix", "ddim-inverse", "categorical"} & set(names)
+    assert {trial.grid.name for trial in tried} == {"uniform"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (([], [EVEN], [3]), "name one of each"),
+        (([spec("euler")], [EVEN], []), "name one of each"),
+        (([spec("euler")], [EVEN], [4, 0]), "at least 1 step, not 0"),
+    ],
+)
+def test_nothing_to_try_is_refused(given: tuple[list, list, list], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        list(trials(*given))
+
+
+def test_a_stopped_lab_goes_on(tmp_path: Path) -> None:
+    """Only what is missing is drawn; what was found is the same."""
+    given = {"samplers": ["euler"], "count": 4, "out": tmp_path, "device": "cpu"}
+    api.lab("exact:mixture", steps=(3,), **given)
+    drawn: list[str] = []
+    results, figures = api.lab(
+        "exact:mixture", steps=(3, 4), watch=lambda each: drawn.append(each.trial), **given
+    )
+    assert [each.steps for each in results] == [3, 4]
+    assert len(drawn) == 1 and "4 steps" in drawn[0]
+    assert {path.name for path in figures} == {"error.png", "pictures.png"}
+    assert all(path.exists() for path in figures)
+    assert {tuple(picture.shape) for picture in results.pictures.values()} == {(1, 8, 8)}
+
+
+def test_only_a_run_keeps_a_winner(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Only a run keeps a way to draw"):
+        api.lab("exact:mixture", steps=(3,), store=True, out=tmp_path)
+
+
+def test_the_winner_becomes_the_runs_own(tmp_path: Path) -> None:
+    """`load` takes it up, and so does a resumed run; a checkpoint draws as it was saved."""
+    run = session(tmp_path / "run", POINTS, length={"steps": 4})
+    losses(run)
+    before = api.load(tmp_path / "run").config.sampling
+    given = {"samplers": ["dpmpp-2m"], "grids": ["uniform"], "count": 8, "store": True}
+    results, _ = api.lab(tmp_path / "run", steps=(3,), **given)
+    best = results.best()
+    assert best is not None
+    after = api.load(tmp_path / "run").config.sampling
+    assert (after.sampler.name, after.grid.name, after.steps) == ("dpmpp-2m", "uniform", 3)
+    assert after.guidance == before.guidance
+    (checkpoint, *_) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert api.load(checkpoint).config.sampling == before
+    again = session(tmp_path / "run", {}, resume=True, length={"steps": 5})
+    losses(again)
+    assert api.load(tmp_path / "run").config.sampling == after
