@@ -17,6 +17,7 @@ from couette.errors import ConfigError
 from couette.generate import pictures
 from couette.guidance import classifier_free
 from couette.model import assemble, build_network
+from couette.networks.plan import count_parameters, plan
 from couette.networks.recalling import Recalling
 from couette.registry import NETWORKS
 from worlds import draw, run, schedule
@@ -58,6 +59,14 @@ class TestNetworks:
         assert bool(((some - nothing).flatten(1).abs().amax(1) > 1e-6).all())
         with pytest.raises(ConfigError, match="can't be told 'x1'"):
             network(x, told, {**cond, "x1": x})
+
+
+def test_a_plan_looks_inside() -> None:
+    sizes = Sizes(1, 8, 8)
+    network = Recalling(partial(NETWORKS.build, SMALL["unet"]), sizes)
+    rows = plan(network, sizes)
+    assert sum(row.parameters for row in rows) == count_parameters(network)
+    assert [row.name for row in rows][:1] == ["network.embedding"]
 
 
 class Remembers:
