@@ -9,7 +9,7 @@ from torch import Tensor
 from couette.config import DiffusionConfig, ModelConfig, SamplingConfig, Spec, parse, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction
 from couette.errors import InputError
-from couette.generate import KeyedNoise, pictures, steps, times_of
+from couette.generate import KeyedNoise, pictures, sampling_of, steps, times_of
 from couette.model import Model, assemble, build_network
 from couette.registry import SAMPLERS
 from couette.tensors import Stream, normal
@@ -80,7 +80,9 @@ class Recorded:
 
 
 class TestPictures:
-    @pytest.mark.parametrize("sampler", list(SAMPLERS))
+    @pytest.mark.parametrize(
+        "sampler", [name for name in SAMPLERS if not SAMPLERS.trait(name, "states")]
+    )
     def test_a_picture_is_the_same_in_any_batch(self, small: Model, sampler: str) -> None:
         """To 1e-5: sums over a batch of another size run in another order."""
         sampling = HEUN.model_copy(update={"sampler": spec(sampler)})
@@ -118,7 +120,7 @@ class TestPictures:
 
     def test_points_are_not_clamped(self) -> None:
         points = model(classes=(), network="points:hidden=16,depth=2", side=1)
-        sampling = HEUN.model_copy(update={"guidance": 1.0, "clip": True, "steps": 1})
+        sampling = HEUN.model_copy(update={"guidance": 1.0, "steps": 1})
         *_, last = steps(points, [Ask()] * 64, sampling=sampling)
         out = drawn(points, [Ask()] * 64, sampling=sampling)
         assert out.shape == (64, 2, 1, 1)
@@ -145,13 +147,14 @@ class TestSteps:
             assert not step.x.requires_grad and not step.x0.requires_grad
 
     @pytest.mark.parametrize(("codec", "low", "high"), [("symmetric", -1, 1), ("unit", 0, 1)])
-    def test_clip_clamps_each_prediction(self, codec: str, low: float, high: float) -> None:
+    def test_a_threshold_keeps_each_prediction(self, codec: str, low: float, high: float) -> None:
         wild = HEUN.model_copy(update={"guidance": 30.0})
         free = [step.x0 for step in steps(model(codec=codec), ASKED[1:4], sampling=wild)]
         assert max(float(x0.max()) for x0 in free) > high
-        tame = wild.model_copy(update={"clip": True})
-        for step in steps(model(codec=codec), ASKED[1:4], sampling=tame):
-            assert low <= float(step.x0.min()) and float(step.x0.max()) <= high
+        for threshold in ("static", "dynamic"):
+            tame = wild.model_copy(update={"threshold": spec(threshold)})
+            for step in steps(model(codec=codec), ASKED[1:4], sampling=tame):
+                assert low <= float(step.x0.min()) and float(step.x0.max()) <= high
 
     def test_guidance_one_runs_the_network_once(self, small: Model) -> None:
         rows: list[int] = []
@@ -166,7 +169,7 @@ class TestSteps:
 
     def test_the_order_is_network_guidance_editor_threshold(self, small: Model) -> None:
         """The network has both of guidance's passes, the editor one; the clamp comes last."""
-        sampling = HEUN.model_copy(update={"clip": True, "steps": 1})
+        sampling = HEUN.model_copy(update={"threshold": spec("static"), "steps": 1})
         seen: dict[str, int] = {}
         handle = small.network.register_forward_pre_hook(
             lambda module, args: seen.update(network=args[0].shape[0])
@@ -265,11 +268,76 @@ class TestRefusals:
         *_, last = steps(flow, [Ask()], sampling=HEUN)
         assert bool(last.x.isfinite().all())
 
+    @pytest.mark.parametrize("threshold", ["static", "dynamic"])
+    def test_a_threshold_of_points(self, threshold: str) -> None:
+        points = model(classes=(), network="points:hidden=16,depth=2", side=1)
+        sampling = HEUN.model_copy(update={"guidance": 1.0, "threshold": spec(threshold)})
+        with pytest.raises(InputError, match="points have none"):
+            steps(points, [Ask()], sampling=sampling)
+
+    @pytest.mark.parametrize("guidance", [0.0, 2.0])
+    @pytest.mark.parametrize("guider", ["cfg", "apg", "interval"])
+    def test_guidance_of_a_model_that_always_saw_its_labels(
+        self, guidance: float, guider: str
+    ) -> None:
+        """What it says untold was never trained: guiding by it would be guiding by noise."""
+        seen = model(drop=0.0)
+        sampling = HEUN.model_copy(update={"guidance": guidance, "guider": (spec(guider),)})
+        with pytest.raises(InputError, match="some of them hidden"):
+            steps(seen, [Ask(1)], sampling=sampling)
+        perturbed = sampling.model_copy(update={"guider": (spec("perturbed"),), "steps": 1})
+        (last,) = steps(seen, [Ask(1)], sampling=perturbed)
+        assert bool(last.x.isfinite().all())
+
+    def test_a_network_without_attention_can_not_be_perturbed(self) -> None:
+        plain = model(network="unet:size=tiny,width=16,attention=0")
+        sampling = HEUN.model_copy(update={"guider": (spec("perturbed"),)})
+        with pytest.raises(InputError, match="needs a network with self-attention"):
+            steps(plain, [Ask(1)], sampling=sampling)
+
     def test_normal_noise_on_the_toy_mix(self) -> None:
         toy = model(schedule="flow", noise="uniform", parameterization="x0", told="constant")
         sampling = SamplingConfig(sampler=spec("ddpm"), grid=spec("uniform"), steps=2)
         with pytest.raises(InputError, match="trained on uniform noise"):
             next(steps(toy, [Ask()], sampling=sampling))
+
+
+class TestGuiders:
+    @pytest.mark.parametrize("guider", ["apg", "cfg-zero", "perturbed", "interval"])
+    def test_a_picture_is_the_same_in_any_batch(self, small: Model, guider: str) -> None:
+        """What a method remembers is of one run, and of each picture alone."""
+        sampling = HEUN.model_copy(update={"guider": (spec(guider),)})
+        whole = drawn(small, ASKED[:12], batch=12, sampling=sampling)
+        parts = drawn(small, ASKED[:12], batch=5, sampling=sampling)
+        assert torch.allclose(parts, whole, rtol=0, atol=1e-5)
+
+    def test_passes_together_or_apart(self, small: Model) -> None:
+        rows: list[int] = []
+        handle = small.network.register_forward_pre_hook(
+            lambda module, args: rows.append(args[0].shape[0])
+        )
+        found = [
+            drawn(small, ASKED[:5], sampling=HEUN.model_copy(update={"passes": passes, "steps": 1}))
+            for passes in ("together", "apart")
+        ]
+        handle.remove()
+        assert rows == [10, 5, 5]
+        assert torch.allclose(*found, rtol=0, atol=1e-5)
+
+    def test_a_chain_is_checked_and_made_explicit(self, small: Model) -> None:
+        sampling = sampling_of(small, guider=(spec("interval"), spec("apg", eta="0.5")))
+        assert [str(each) for each in sampling.guider] == [
+            "interval:low=0.28,high=2.9",
+            "apg:momentum=-0.5,eta=0.5",
+        ]
+        with pytest.raises(InputError, match="did you mean 'momentum'"):
+            sampling_of(small, guider=(spec("apg", momentun=1),))
+
+    def test_one_method_may_be_given_bare_and_old_files_may_clip(self) -> None:
+        assert SamplingConfig(guider="apg").guider == (spec("apg"),)  # type: ignore[arg-type]
+        old = parse(SamplingConfig, {"clip": True}, "a file")
+        assert old.threshold == spec("static")
+        assert parse(SamplingConfig, {"clip": False}, "a file").threshold == spec("none")
 
 
 def test_times_of_the_settings(small: Model) -> None:

@@ -10,16 +10,27 @@ from torch import Tensor
 
 import couette.denoiser
 import couette.samplers  # noqa: F401  (the registries must be full before tests ask for names)
-from couette.config import Spec
+from couette.config import Spec, spec
 from couette.contracts import Cond, Corruption, Denoise, Level, Prediction, Schedule, Step
-from couette.registry import SAMPLERS, SCHEDULES
+from couette.registry import GRIDS, SAMPLERS, SCHEDULES
 from couette.schedules import mixed
 
 
 def schedule(text: str) -> Schedule:
-    """A schedule as it is written in a config: `linear:steps=300`."""
-    built: Schedule = SCHEDULES.build(Spec.model_validate(text))
+    """A schedule as it is written in a config: `linear:steps=300`. One whose settings have no
+    defaults is built with the example it declares of itself."""
+    asked = Spec.model_validate(text)
+    example = SCHEDULES.trait(asked.name, "example", {})
+    built: Schedule = SCHEDULES.build(Spec(name=asked.name, **{**example, **asked.settings}))
     return built
+
+
+def grid(name: str, s: Schedule, steps: int, **settings: Any) -> Tensor:
+    """A registered time grid; `given` is handed even times."""
+    if name == "given":
+        settings.setdefault("times", tuple(torch.linspace(1, 0, steps + 1).tolist()))
+    times: Tensor = GRIDS.bind(spec(name, **settings))(s, steps=steps)
+    return times
 
 
 class Gaussian:
@@ -98,6 +109,10 @@ def run(
 ) -> list[Step]:
     """All steps of a registered sampler."""
     return list(SAMPLERS[name](denoise, x, times, {}, noise, **settings))
+
+
+def f64(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -13,11 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from couette.api import evaluate, load, sample, steps, train
+    from couette import exact
+    from couette.api import evaluate, lab, load, sample, steps, train
     from couette.errors import CouetteError
 
 __version__ = "0.1.0"
-__all__ = ["CouetteError", "evaluate", "load", "sample", "steps", "train"]
+__all__ = ["CouetteError", "evaluate", "exact", "lab", "load", "sample", "steps", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from couette.errors import CouetteError
 
         return CouetteError
+    if name == "exact":
+        import couette.exact as exact
+
+        return exact
     if name in __all__:
         from couette import api
 

@@ -17,7 +17,19 @@ from couette.data import POINTS, open_data
 from couette.errors import InputError, UnknownName
 from couette.evaluation import Part, Report, write
 from couette.evaluation import evaluate as measure
-from couette.model import AVERAGE, Model, load_model
+from couette.evaluation.judge import Judge
+from couette.exact import folder_of, is_exact, named
+from couette.laboratory import (
+    Bench,
+    Outcome,
+    Results,
+    carry_out,
+    draw_lab,
+    measured_on,
+    planned,
+    searched,
+)
+from couette.model import AVERAGE, Model, drawn_as, exact_model, load_model
 from couette.recipes import RECIPES, Event, Session
 from couette.runs import RunFolder, find_model
 from couette.runtime import choose
@@ -158,10 +170,12 @@ def new_folder(config: RunConfig) -> Path:
 def load(
     path: str | Path, *, average: bool = True, device: str = "auto", dtype: str = "auto"
 ) -> Model:
-    """Load the model of a run, a checkpoint or a saved model.
+    """Load the model of a run, a checkpoint or a saved model, or make one of an exact world.
+
+    The model of a run draws as the run's `config.yaml` says now; another as it was saved.
 
     Args:
-        path: the folder.
+        path: the folder, or a world as `exact:digits` (see `couette.exact`).
         average: the running average of the weights; False for the raw ones.
         device: "auto", "cpu", "cuda" or "mps".
         dtype: "auto", "float32" or "bfloat16".
@@ -169,9 +183,12 @@ def load(
     Raises:
         CheckpointError: nothing to load there, or it is damaged; other CouetteErrors as they fit.
     """
-    folder = find_model(Path(path))
     asked = parse(RuntimeConfig, {"device": device, "dtype": dtype}, "the arguments of load")
-    return load_model(folder, average=average, runtime=choose(asked))
+    if is_exact(path):
+        return exact_model(named(path), choose(asked))
+    model = load_model(find_model(Path(path)), average=average, runtime=choose(asked))
+    run = RunFolder(Path(path))
+    return drawn_as(model, run.config().sampling) if run.exists() else model
 
 
 def sample(
@@ -192,8 +209,8 @@ def sample(
             picture, or None for anything.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
-        settings: `guidance`, `sampler`, `steps`, `grid`, `clip`, as in `SamplingConfig`; the
-            model's own when not given.
+        settings: `guidance`, `guider`, `sampler`, `steps`, `grid`, `threshold`, `passes`, as in
+            `SamplingConfig`; the model's own when not given.
 
     Returns:
         (count, C, H, W) float32 in [-1, 1] on the CPU; points as (count, 2, 1, 1).
@@ -202,7 +219,8 @@ def sample(
         InputError: what was asked does not fit the model.
     """
     held = model if isinstance(model, Model) else load(model)
-    asked, sampling = generate.ask(held, count, label), generate.sampling_of(held, **settings)
+    sampling = generate.sampling_of(held, **settings)
+    asked = generate.ask(held, count, label, sampling)
     return torch.cat(
         list(generate.pictures(held, asked, seed=seed, batch=batch, sampling=sampling))
     )
@@ -218,7 +236,8 @@ def steps(
 ) -> Iterator[Step]:
     """Draw one batch step by step: a generator of Steps. Arguments as for `sample`."""
     held = model if isinstance(model, Model) else load(model)
-    asked, sampling = generate.ask(held, count, label), generate.sampling_of(held, **settings)
+    sampling = generate.sampling_of(held, **settings)
+    asked = generate.ask(held, count, label, sampling)
     return generate.steps(held, asked, seed=seed, sampling=sampling)
 
 
@@ -239,7 +258,7 @@ def evaluate(
     """Measure a model against held-out pictures, and write the report.
 
     Args:
-        run: a run, a checkpoint or a saved model.
+        run: a run, a checkpoint, a saved model or an exact world.
         data: a data set's name or a folder; the run's own when not given.
         count: how many pictures to draw; from the size of the data when not given.
         seed, batch: of the pictures drawn.
@@ -258,19 +277,17 @@ def evaluate(
         CouetteError: what was asked does not fit the model or the data.
     """
     path = Path(run)
-    folder = find_model(path)
-    models = {"weights": load(folder, average=False, device=device)}
-    if (folder / AVERAGE).exists():
-        models["average"] = load(folder, device=device)
+    models = _weights_of(path, device)
     drawn = {"average": list(models)[-1:], "raw": ["weights"], "both": list(models)}
     if weights not in drawn:
         raise UnknownName("choice of weights", weights, drawn)
-    where = Path(out) if out else path / "evaluation"
+    where = Path(out) if out else folder_of(path) / "evaluation"
     check_writable(where)
-    sampling = generate.sampling_of(models["weights"], **settings)
+    first = models["weights"]
+    sampling = generate.sampling_of(first, **settings)
     report = measure(
         models,
-        open_data(_data_of(path, models["weights"], data), progress),
+        open_data(_data_of(path, first, data), progress),
         count=count,
         seed=seed,
         batch=batch,
@@ -282,6 +299,122 @@ def evaluate(
     return report, write(report, where)
 
 
+def lab(
+    run: str | Path,
+    *,
+    samplers: Sequence[Spec | str] = (),
+    grids: Sequence[Spec | str] = (),
+    steps: Sequence[int] = (2, 4, 6, 9, 14, 20, 36),
+    search: Sequence[int] = (),
+    count: int = 32,
+    frechet: int = 0,
+    guidance: float | None = None,
+    label: int | str | Sequence[int | str] | None = None,
+    seed: int = 0,
+    batch: int = 64,
+    evaluations: int | None = None,
+    store: bool = False,
+    device: str = "auto",
+    out: str | Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    watch: Callable[[Outcome], None] | None = None,
+) -> tuple[Results, list[Path]]:
+    """Compare samplers, grids and numbers of steps on one model, from the same noise.
+
+    Outcomes are kept as they come: called again with the same arguments it goes on where it was.
+
+    Args:
+        run: a run, a checkpoint or a saved model.
+        samplers: which; all that fit the model when empty.
+        grids: which; the model's own when empty.
+        steps: how many, each in turn.
+        search: numbers of steps to find a grid for; those are tried beside the others.
+        count: pictures whose error against a fine solution is measured.
+        frechet: samples for the Fréchet distance from held-out pictures; 0 leaves it out.
+        guidance: classifier-free guidance scale; the model's own when not given.
+        label: as for `sample`; every class in turn when not given.
+        seed, batch: of the pictures drawn.
+        evaluations: the winner may take at most so many.
+        store: make the winner the run's own way to draw.
+        device: "auto", "cpu", "cuda" or "mps".
+        out: where results and figures go; `lab` in the model's folder when not given.
+        progress: called with (what is being done, how much is done, of how much).
+        watch: called with each outcome as soon as it is known.
+
+    Returns:
+        All outcomes, and the figures.
+
+    Raises:
+        CouetteError: what was asked does not fit the model or the data; before anything is drawn.
+    """
+    path = Path(run)
+    if store and not RunFolder(path).exists():
+        raise InputError(f"Only a run keeps a way to draw; {path} is none. Leave out --store.")
+    model = load(path, device=device)
+    sampling = generate.sampling_of(model, guidance=guidance)
+    asked = generate.in_turn(model, count) if label is None else generate.ask(model, count, label)
+    chosen = [_spec(each) for each in samplers]
+    folder = Path(out) if out else folder_of(path) / "lab"
+    check_writable(folder)
+    bench = Bench(model, asked, seed=seed, batch=batch, sampling=sampling)
+    tried = planned(bench, chosen, [_spec(each) for each in grids], steps)
+    if frechet:
+        bench.judge = _judge(path, model, frechet, seed, progress)
+    results = Results(folder, measured_on(model, bench))
+    tried += searched(bench, chosen, search)
+    carry_out(bench, tried, results, progress, watch)
+    floor = bench.judge.floor.distances.frechet if bench.judge else None
+    figures = draw_lab(results, folder, floor)
+    best = results.best(evaluations)
+    if store and best is not None:
+        winner = next(trial for trial in tried if str(trial) == best.trial)
+        run_folder = RunFolder(path)
+        kept = winner.sampling(run_folder.config().sampling)
+        run_folder.write_config(run_folder.config().replace(sampling=kept.model_dump()))
+    return results, figures
+
+
+def _judge(
+    path: Path,
+    model: Model,
+    count: int,
+    seed: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> Judge:
+    """The judge of `count` samples of a run's model, asked for every class in turn."""
+    train, test = open_data(_data_of(path, model, None), progress)
+    if test is None or not 2 <= count <= len(train):
+        raise InputError(
+            f"{count} samples can't be compared with '{train.name}': give --frechet 2 to "
+            f"{len(train):,}, and data of which some are held out."
+        )
+    alike = bool(model.conditioner.classes) and train.classes == model.conditioner.classes
+    return Judge(
+        train,
+        test,
+        count=count,
+        seed=seed,
+        alike=alike,
+        runtime=model.denoiser.runtime,
+        progress=progress,
+    )
+
+
+def _spec(part: Spec | str) -> Spec:
+    return Spec.model_validate(part) if isinstance(part, str) else part
+
+
+def _weights_of(path: Path, device: str) -> dict[str, Model]:
+    """The raw weights of a model, and their average where there is one."""
+    if is_exact(path):
+        return {"weights": load(path, device=device)}
+    folder = find_model(path)
+    models = {"weights": load(folder, average=False, device=device)}
+    if (folder / AVERAGE).exists():
+        models["average"] = load(folder, device=device)
+    return models
+
+
 def _data_of(path: Path, model: Model, data: str | Path | None) -> DataConfig:
     """The data a model is measured against: its run's own, or others brought to its size.
 
@@ -289,6 +422,8 @@ def _data_of(path: Path, model: Model, data: str | Path | None) -> DataConfig:
         InputError: a saved model without a run, and no data named.
     """
     held = model.config
+    if is_exact(path) and data is None:
+        return named(path).data
     runs = [RunFolder(each) for each in (path, path.resolve().parent.parent)]
     config = next((each.config().data for each in runs if each.exists()), None)
     if data is None:

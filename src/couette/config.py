@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -26,6 +27,9 @@ M = TypeVar("M", bound=BaseModel)
 
 _OUTER_COMMA = re.compile(r",(?![^(\[]*[)\]])")
 """A comma that is not inside brackets."""
+
+STATES = ("absorbing", "multinomial")
+"""The noises that replace states instead of adding to a picture."""
 
 FORMAT = 1
 """The version of what is written to disk; files of a later one are refused."""
@@ -82,7 +86,8 @@ def spec_fields(text: str) -> dict[str, Any]:
 
 def _written(value: Any) -> str:
     """A setting as `spec_fields` reads it."""
-    return f"({','.join(map(_written, value))})" if isinstance(value, tuple) else str(value)
+    text = ",".join(map(_written, value)) if isinstance(value, tuple) else str(value)
+    return f"({text})" if isinstance(value, tuple) or "," in text else text
 
 
 def _listed(value: str) -> str | tuple[str, ...]:
@@ -141,11 +146,18 @@ class DataConfig(Frozen):
         return self.resolution, self.resolution
 
 
+_OF_PICTURES = ("loss", "pairing", "offset", "variance", "self_conditioning")
+"""Settings of an objective of pictures that one of states has no use for."""
+
+
 class DiffusionConfig(Frozen):
     """The corruption, what the network predicts, and what is minimised."""
 
     schedule: Spec = spec("edm")
-    noise: Literal["normal", "uniform"] = "normal"
+    noise: Annotated[
+        Literal["normal", "uniform", "absorbing", "multinomial"],
+        Field(description="added; or, for states (codec levels), what replaces them"),
+    ] = "normal"
     parameterization: Spec = spec("edm")
     told: Annotated[Spec, Field(description="what the network is told of the time")] = spec("log")
     weighting: Spec = spec("uniform")
@@ -181,6 +193,32 @@ class DiffusionConfig(Frozen):
     drop: Annotated[
         float, Field(ge=0, le=1, description="share of labels hidden, for guidance; 1: no labels")
     ] = 0.1
+    cross_entropy: Annotated[
+        float, Field(ge=0, description="of states: weight of this beside the variational bound")
+    ] = 0.0
+
+    @model_validator(mode="after")
+    def _as_states(self) -> Self:
+        if self.noise not in STATES:
+            if self.cross_entropy:
+                raise ValueError(f"cross_entropy goes with {' or '.join(STATES)} noise alone")
+        elif (self.parameterization.name, self.weighting.name) != ("x0", "uniform"):
+            raise ValueError(
+                f"with {self.noise} noise the network predicts the clean state and the bound is "
+                "its weight; set parameterization x0 and weighting uniform"
+            )
+        elif idle := [name for name in _OF_PICTURES if self._differs(name)]:
+            raise ValueError(
+                f"with {self.noise} noise the bound is all that is minimised; leave out "
+                f"{' and '.join(idle)}"
+            )
+        return self
+
+    def _differs(self, name: str) -> bool:
+        """Whether a field is not what it is where nothing is asked."""
+        value, default = getattr(self, name), type(self).model_fields[name].default
+        both = isinstance(value, Spec) and isinstance(default, Spec)
+        return bool(value.name != default.name if both else value != default)
 
 
 class TrainingConfig(Frozen):
@@ -241,9 +279,42 @@ class SamplingConfig(Frozen):
     grid: Annotated[Spec, Field(description="where the steps lie")] = spec("karras")
     steps: Annotated[int, Field(ge=1, le=100_000)] = 18
     guidance: Annotated[
-        float, Field(ge=-1000, le=1000, description="classifier-free guidance scale; 1 is off")
+        float, Field(ge=-1000, le=1000, description="guidance scale; 1 is off, 0 unconditional")
     ] = 1.0
-    clip: Annotated[bool, Field(description="clamp each prediction to the pictures' range")] = False
+    guider: Annotated[
+        tuple[Spec, ...],
+        Field(min_length=1, description="methods of guidance, each laid over the one before it"),
+    ] = (spec("cfg"),)
+    passes: Annotated[
+        Literal["together", "apart"],
+        Field(description="guidance's passes in one batch, or one by one in half the memory"),
+    ] = "together"
+    threshold: Annotated[
+        Spec, Field(description="what keeps each prediction in the pictures' range")
+    ] = spec("none")
+
+    @property
+    def guided(self) -> str:
+        """The guidance in words, ", guidance 3 by apg:eta=0.5"; nothing where it is off."""
+        plain = self.guider == (spec("cfg"),)
+        if plain and self.guidance == 1:
+            return ""
+        methods = "" if plain else f" by {' and '.join(map(str, self.guider))}"
+        return f", guidance {self.guidance:g}{methods}"
+
+    @field_validator("guider", mode="before")
+    @classmethod
+    def _one_guider(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Spec | Mapping) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clip_as_threshold(cls, value: Any) -> Any:
+        """`clip: true`, as older files have it, is the static threshold."""
+        if not isinstance(value, Mapping) or "clip" not in value:
+            return value
+        clip = {"threshold": "static"} if value["clip"] else {}
+        return {**{key: value[key] for key in value if key != "clip"}, **clip}
 
 
 class RuntimeConfig(Frozen):
@@ -259,6 +330,7 @@ class RunConfig(Frozen):
     """A whole run."""
 
     recipe: str = "default"
+    objective: Annotated[Spec, Field(description="what is trained")] = spec("diffusion")
     data: DataConfig = DataConfig()
     codec: Spec = spec("symmetric")
     diffusion: DiffusionConfig = DiffusionConfig()
@@ -286,6 +358,7 @@ class ModelConfig(Frozen):
 
     format: int = FORMAT
     recipe: str
+    objective: Spec = spec("diffusion")
     channels: Annotated[int, Field(ge=1, le=4096)]
     height: Annotated[int, Field(ge=1, le=16384)]
     width: Annotated[int, Field(ge=1, le=16384)]

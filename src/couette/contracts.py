@@ -38,16 +38,21 @@ class Schedule(Protocol):
 
 
 class Corruption(NamedTuple):
-    """A schedule, and the kind of noise it mixes in."""
+    """A schedule, and the kind of noise it mixes in.
+
+    Normal and uniform noise is added. With the other two, x holds states, one-hot along the
+    channels, which are replaced by [MASK] or by any state; see `couette.discrete`.
+    """
 
     schedule: Schedule
-    noise: Literal["normal", "uniform"] = "normal"
+    noise: Literal["normal", "uniform", "absorbing", "multinomial"] = "normal"
 
 
 Cond = Mapping[str, Tensor]
 """What a network is told beside x and t, by name, each with B rows: "label" (B,) int64, where the
 number of classes itself means "none"; "x0" (B, C, H, W), the network's own last prediction, left
-out where there is none yet; later "text", "text_mask", "image" and others."""
+out where there is none yet; "perturb" (B,) bool, rows whose self-attention is replaced by the
+identity; later "text", "text_mask", "image" and others."""
 
 
 class Sizes(NamedTuple):
@@ -100,7 +105,7 @@ Told = Callable[[Tensor, Level], Tensor]
 class Prediction(NamedTuple):
     """A denoiser's answer.
 
-    x0: the predicted clean picture, (B, C, H, W).
+    x0: the predicted clean picture, (B, C, H, W); for states their logits.
     base: the x0 whose eps drives the move, where it differs from `x0`; None means `x0`.
     mix: learned variance as the fraction in [0, 1] between posterior and beta; None where fixed.
     """

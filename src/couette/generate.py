@@ -6,22 +6,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from couette.config import SamplingConfig, Spec, parse, spec
+from couette.conditioners import Labels
+from couette.config import STATES, SamplingConfig, Spec, parse, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
 from couette.denoiser import recalling, regular, singular
+from couette.discrete import KINDS
 from couette.errors import InputError
-from couette.guidance import classifier_free
-from couette.model import Model, pixel_range
+from couette.guidance import GUIDANCE, THRESHOLDS, Classify, Parted, Terms, guide
+from couette.model import ClassifierModel, Model, load_classifier, load_model, pixel_range
 from couette.registry import GRIDS
+from couette.runs import find_model
+from couette.runtime import Runtime
 from couette.samplers import SAMPLERS
 from couette.tensors import Stream, normal, uniform
 
 Editor = Callable[[Denoise], Denoise]
+Threshold = Callable[[Tensor], Tensor]
 
 _NOTHING = "Nothing was asked for; the count of pictures is at least 1."
 
@@ -54,10 +62,10 @@ class KeyedNoise:
 
 
 class _Final:
-    """The end of the chain: no gradients, and the prediction clamped where asked."""
+    """The end of the chain: no gradients, and the prediction kept in its range where asked."""
 
-    def __init__(self, denoise: Denoise, limits: tuple[float, float] | None) -> None:
-        self.denoise, self.limits = denoise, limits
+    def __init__(self, denoise: Denoise, threshold: Threshold) -> None:
+        self.denoise, self.threshold = denoise, threshold
 
     @property
     def corruption(self) -> Corruption:
@@ -66,11 +74,14 @@ class _Final:
     @torch.no_grad()
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
         p = self.denoise(x, t, cond)
-        return p if self.limits is None else p._replace(x0=p.x0.clamp(*self.limits))
+        return p._replace(x0=self.threshold(p.x0))
 
 
 def ask(
-    model: Model, count: int, label: int | str | Sequence[int | str] | None = None
+    model: Model,
+    count: int,
+    label: int | str | Sequence[int | str] | None = None,
+    sampling: SamplingConfig | None = None,
 ) -> list[Ask]:
     """What each of `count` pictures is asked to show.
 
@@ -79,17 +90,19 @@ def ask(
         count: how many pictures.
         label: a class by name or number for all, "each" for every class in turn, one per
             picture, or None for anything.
+        sampling: how they will be drawn; a classifier brings its classes to a model without.
 
     Raises:
         InputError: no pictures, an unknown label, or not one label per picture.
     """
     if count < 1:
         raise InputError(f"The count of pictures is at least 1, not {count}.")
-    find = model.conditioner.find
+    labels = _labels(model, sampling or model.config.sampling)
+    find = labels.find
     if label is None:
         return [Ask()] * count
-    if label == "each" and model.conditioner.classes:
-        return in_turn(model, count)
+    if label == "each" and labels.classes:
+        return [Ask(label=i % len(labels.classes)) for i in range(count)]
     if isinstance(label, (int, str)):
         return [Ask(label=find(str(label)))] * count
     if len(label) != count:
@@ -106,21 +119,29 @@ def in_turn(model: Model, count: int) -> list[Ask]:
 def sampling_of(model: Model, **settings: Any) -> SamplingConfig:
     """The model's own sampling with some settings replaced; None leaves one as it is.
 
-    Sampler and grid come back with all their settings, converted.
+    Its parts come back with all their settings, converted, and paths as the checkpoints they are.
 
     Raises:
-        ConfigError, UnknownName: a setting, sampler or grid that does not exist.
+        ConfigError, UnknownName: a setting or a part that does not exist.
+        CheckpointError: a path without a model.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     fields = {**model.config.sampling.model_dump(), **given}
     sampling = parse(SamplingConfig, fields, "the sampling settings")
-    sampler, grid = sampling.sampler, sampling.grid
-    return sampling.model_copy(
-        update={
-            "sampler": Spec(name=sampler.name, **SAMPLERS.check(sampler)),
-            "grid": Spec(name=grid.name, **GRIDS.check(grid)),
-        }
-    )
+    families = {"sampler": SAMPLERS, "grid": GRIDS, "threshold": THRESHOLDS}
+    parts = {name: getattr(sampling, name) for name in families}
+    whole = {
+        name: Spec(name=part.name, **families[name].check(part)) for name, part in parts.items()
+    }
+    return sampling.model_copy(update={**whole, "guider": tuple(map(_found, sampling.guider))})
+
+
+def _found(guider: Spec) -> Spec:
+    """A method of guidance with all its settings, its model looked up."""
+    settings = GUIDANCE.check(guider)
+    if "run" in settings:
+        settings["run"] = str(find_model(Path(settings["run"])).resolve())
+    return Spec(name=guider.name, **{k: v for k, v in settings.items() if v is not None})
 
 
 def shortened(sampling: SamplingConfig, steps: int) -> SamplingConfig:
@@ -155,7 +176,7 @@ def steps(
         asked: what each picture is to show.
         seed: with each picture's index it fixes all noise.
         first: the index of the first picture; picture i of a seed is the same in any batch.
-        sampling: sampler, grid, steps, guidance, clip; the model's own when not given.
+        sampling: sampler, grid, steps, guidance, threshold; the model's own when not given.
         editor: wraps the guided denoiser.
 
     Raises:
@@ -166,21 +187,131 @@ def steps(
         raise InputError(_NOTHING)
     sampler = SAMPLERS.bind(sampling.sampler)
     device = model.denoiser.runtime.device
-    cond = {key: value.to(device) for key, value in model.conditioner(asked).items()}
-    nothing = model.conditioner([Ask()] * len(asked))
-    unconditional = {key: value.to(device) for key, value in nothing.items()}
-    denoise: Denoise = classifier_free(model.denoiser, sampling.guidance, unconditional)
+    told = _labels(model, sampling)(asked)
+    cond = {key: value.to(device) for key, value in told.items()}
+    denoise = guided(model, sampling, len(asked))
     denoise = editor(denoise) if editor else denoise
     denoise = recalling(denoise, model.denoiser.network)
-    limits = pixel_range(model.codec) if sampling.clip and not model.is_points else None
+    threshold = _threshold(model, sampling.threshold)
     times = times_of(model, sampling)
+    _refuse_other_kind(model, sampling)
     _refuse_singular(model, sampling, times[0])
     indices = torch.arange(first, first + len(asked), dtype=torch.int64)
     corruption = model.denoiser.corruption
     noise = KeyedNoise(seed, indices, model.shape, device, corruption.noise)
-    start = noise(times[0], times[0]) * _start_scale(corruption, times[0])
-    run: Iterator[Step] = sampler(_Final(denoise, limits), start, times, cond, noise)
+    start = _start(corruption, times[0], noise(times[0], times[0]))
+    run: Iterator[Step] = sampler(_Final(denoise, threshold), start, times, cond, noise)
     return run
+
+
+def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
+    """The model's denoiser under the guidance that is asked for, for one run of `count` pictures.
+
+    Raises:
+        InputError: guidance that the model can't be given.
+    """
+    device = model.denoiser.runtime.device
+    untold = model.conditioner([Ask()] * count)
+    learned = model.config.diffusion.drop > 0 or not untold
+    terms = Terms(
+        sampling.guidance,
+        {key: value.to(device) for key, value in untold.items()} if learned else None,
+        partial(_denoiser, model),
+        partial(classifier_for, model),
+    )
+    wants = model.denoiser.network.wants
+    for each in sampling.guider:
+        key = GUIDANCE.trait(each.name, "tells")
+        if key and key not in wants:
+            raise InputError(
+                f"The guider '{each.name}' needs a network with self-attention, and "
+                f"'{model.config.network}' has none; use another guider, such as auto."
+            )
+    denoise: Denoise = model.denoiser
+    if sampling.passes == "apart":
+        denoise = Parted(denoise, count)
+    return guide(denoise, terms, sampling.guider)
+
+
+def _denoiser(model: Model, path: str) -> Denoise:
+    """A worse model to guide by.
+
+    Raises:
+        InputError: it makes other pictures, or noises them otherwise.
+    """
+    folder = find_model(Path(path))
+    other: Model = _opened(load_model, folder, model.denoiser.runtime)
+    _same(model, other, f"The guide in {folder}")
+    if other.conditioner.classes != model.conditioner.classes:
+        raise InputError(
+            f"The guide in {folder} knows other classes than the model; choose one that is told "
+            "the same."
+        )
+    return other.denoiser
+
+
+def classifier_for(model: Model, path: str) -> Classify:
+    """The classifier at a path, of the pictures that the model makes, as it noises them.
+
+    Raises:
+        InputError: it reads other pictures, noised otherwise, or knows other classes.
+    """
+    folder = find_model(Path(path))
+    other: ClassifierModel = _opened(load_classifier, folder, model.denoiser.runtime)
+    _same(model, other, f"The classifier in {folder}")
+    if model.conditioner.classes not in ((), other.classes):
+        raise InputError(
+            f"The classifier in {folder} knows other classes than the model; train one on the "
+            "same data."
+        )
+    return other.classify
+
+
+def _same(model: Model, other: Model | ClassifierModel, named: str) -> None:
+    """Refuse a model of other pictures, or of pictures noised otherwise."""
+    mine, theirs = model.config, other.config
+    fields = ("channels", "height", "width", "codec", "diffusion.schedule", "diffusion.noise")
+    differ = [name for name in fields if attrgetter(name)(mine) != attrgetter(name)(theirs)]
+    if differ:
+        raise InputError(
+            f"{named} does not fit the model: they differ in {', '.join(differ)}; train it with "
+            "the model's own."
+        )
+
+
+@lru_cache(maxsize=4)
+def _opened(load: Callable[..., Any], folder: Path, runtime: Runtime) -> Any:
+    """A model to guide by, kept for the batches that follow."""
+    return load(folder, runtime=runtime)
+
+
+def _labels(model: Model, sampling: SamplingConfig) -> Labels:
+    """The classes that can be asked for: the model's own, or those of a classifier."""
+    if model.conditioner.classes:
+        return model.conditioner
+    for each in sampling.guider:
+        if GUIDANCE.trait(each.name, "classes"):
+            folder = find_model(Path(GUIDANCE.check(each)["run"]))
+            return Labels(_opened(load_classifier, folder, model.denoiser.runtime).classes)
+    return model.conditioner
+
+
+def _threshold(model: Model, part: Spec) -> Threshold:
+    """What keeps predictions in the range of what the model makes.
+
+    Raises:
+        InputError: points and latents have no range.
+    """
+    limits = None if model.is_points else pixel_range(model.codec)
+    keep = THRESHOLDS.bind(part)
+    if part.name != "none" and limits is None:
+        what = "points" if model.is_points else "latents"
+        raise InputError(
+            f"The threshold '{part.name}' reads the range of pixels, and {what} have none; use "
+            "the threshold 'none'."
+        )
+    low, high = limits or (0.0, 0.0)
+    return lambda x0: keep(x0, low, high)
 
 
 def _refuse_singular(model: Model, sampling: SamplingConfig, t: Tensor) -> None:
@@ -194,11 +325,29 @@ def _refuse_singular(model: Model, sampling: SamplingConfig, t: Tensor) -> None:
         )
 
 
-def _start_scale(corruption: Corruption, t: Tensor) -> Tensor:
-    """How large the noise is that sampling starts from. Where some picture should be left, as at
-    the end of a short table, noise of the same power stands in for it: x_T ~ N(0, 1) in DDPM."""
+def _refuse_other_kind(model: Model, sampling: SamplingConfig) -> None:
+    """Refuse to draw states with a sampler of pictures, pictures with one of states, and to
+    clamp the logits of states."""
+    noise = model.denoiser.corruption.noise
+    name = sampling.sampler.name
+    if (noise in STATES) != SAMPLERS.trait(name, "states", False):
+        other = "'categorical'" if noise in STATES else "'heun' or 'ddim'"
+        raise InputError(
+            f"The sampler '{name}' does not go with {noise} noise, which this model was trained "
+            f"on; use {other}."
+        )
+    if noise in STATES and sampling.threshold.name != "none":
+        raise InputError("States are never out of range; leave out --threshold.")
+
+
+def _start(corruption: Corruption, t: Tensor, noise: Tensor) -> Tensor:
+    """What sampling starts from. Where some picture should be left, as at the end of a short
+    table, noise of the same power stands in for it: x_T ~ N(0, 1) in DDPM."""
+    if corruption.noise in STATES:
+        return KINDS[corruption.noise].start(noise)
     level = corruption.schedule.level(t)
-    return torch.hypot(level.alpha, level.sigma) if corruption.noise == "normal" else level.sigma
+    power = torch.hypot(level.alpha, level.sigma) if corruption.noise == "normal" else level.sigma
+    return noise * power
 
 
 def pictures(

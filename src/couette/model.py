@@ -8,7 +8,7 @@ weights must be equal to what was built.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +17,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from couette.codecs import Symmetric
+import couette.codecs  # noqa: F401  (fills the registry)
 from couette.conditioners import Labels
-from couette.config import FORMAT, DiffusionConfig, ModelConfig, Spec, parse
+from couette.config import (
+    FORMAT,
+    STATES,
+    DiffusionConfig,
+    ModelConfig,
+    SamplingConfig,
+    Spec,
+    parse,
+    spec,
+)
 from couette.contracts import Codec, Sizes
-from couette.denoiser import Denoiser, build_denoiser
-from couette.errors import CheckpointError, ShapeError
+from couette.denoiser import Denoiser, NoisyClassifier, build_denoiser
+from couette.errors import CheckpointError, ConfigError, ShapeError
+from couette.exact import Ideal, World
 from couette.networks.recalling import Recalling
 from couette.registry import CODECS, NETWORKS
 from couette.runtime import Runtime
@@ -58,8 +68,36 @@ class Model:
         return (self.config.channels, self.config.height, self.config.width) == (2, 1, 1)
 
 
+@dataclass(frozen=True)
+class ClassifierModel:
+    """A classifier of noised pictures: log p(y | x_t), a codec, and what it is."""
+
+    classify: NoisyClassifier
+    codec: Codec
+    config: ModelConfig
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.config.classes
+
+
+_GIVES = {"classifier": "logits"}
+"""What an objective needs of its network, where that is not pictures."""
+
+
 def sizes_of(config: ModelConfig) -> Sizes:
-    """What the network is built for."""
+    """What the network is built for.
+
+    Raises:
+        ConfigError: a codec that makes no states, for noise that replaces them.
+        ShapeError: pictures that the codec can't take.
+    """
+    noise = config.diffusion.noise
+    if noise in STATES and not CODECS.trait(config.codec.name, "states"):
+        raise ConfigError(
+            f"With {noise} noise pixels are states, which the codec '{config.codec}' does not "
+            "make; set --codec levels:count=8."
+        )
     codec = CODECS.build(config.codec)
     channels, height, width = codec.shape(config.channels, config.height, config.width)
     return Sizes(channels, height, width, len(config.classes))
@@ -86,6 +124,13 @@ def build_network(config: ModelConfig) -> nn.Module:
         UnknownName, ConfigError, ShapeError: as the config deserves.
     """
     sizes = sizes_of(config)
+    gives = NETWORKS.trait(config.network.name, "gives", "pictures")
+    wanted = _GIVES.get(config.objective.name, "pictures")
+    if gives != wanted:
+        raise ConfigError(
+            f"The network '{config.network.name}' gives {gives}, and the objective "
+            f"'{config.objective.name}' needs one that gives {wanted}; choose another network."
+        )
     try:
         return build_sized(config.network, sizes, config.diffusion)
     except (RuntimeError, MemoryError, OverflowError) as error:
@@ -160,7 +205,7 @@ def check_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], wher
 
 
 def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
-    """Load a model from its folder.
+    """Load a model that makes pictures from its folder.
 
     Args:
         folder: holds `model.json` and weights.
@@ -170,7 +215,34 @@ def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = 
     Raises:
         CheckpointError, ConfigError, ShapeError: something is missing, damaged or does not fit.
     """
+    config, network, runtime = _loaded(folder, "diffusion", average, runtime)
+    return assemble(config, network, runtime)
+
+
+def load_classifier(
+    folder: Path, *, average: bool = True, runtime: Runtime | None = None
+) -> ClassifierModel:
+    """Load a classifier of noised pictures; arguments and errors as of `load_model`."""
+    config, network, runtime = _loaded(folder, "classifier", average, runtime)
+    reader = build_denoiser(config.diffusion, cast(Any, network), runtime)
+    codec: Codec = CODECS.build(config.codec)
+    return ClassifierModel(NoisyClassifier(reader), codec, config)
+
+
+_USES = {
+    "classifier": "a classifier; draw with a model and give it as --guider classifier:run={}",
+    "diffusion": "a model that makes pictures; train a classifier with --recipe classifier",
+}
+
+
+def _loaded(
+    folder: Path, objective: str, average: bool, runtime: Runtime | None
+) -> tuple[ModelConfig, nn.Module, Runtime]:
+    """A network in evaluation mode, trained with this objective, and where it runs."""
     config = read_config(folder)
+    if config.objective.name != objective:
+        use = _USES.get(config.objective.name, f"of the objective {config.objective}")
+        raise CheckpointError(f"{folder} holds {use.format(folder)}.")
     path = folder / (AVERAGE if average and (folder / AVERAGE).exists() else WEIGHTS)
     weights = read_tensors(path)
     # Nothing is allocated for a network before the file is known to hold its weights.
@@ -179,7 +251,41 @@ def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = 
         network = build_network(config)
     load_weights(network, weights, str(path))
     runtime = runtime or Runtime(threads=torch.get_num_threads())
-    return assemble(config, runtime.place(network).eval(), runtime)
+    return config, runtime.place(network).eval(), runtime
+
+
+def drawn_as(model: Model, sampling: SamplingConfig) -> Model:
+    """The same model with another way to draw; without labels there is nothing to guide by."""
+    if not model.conditioner.classes:
+        sampling = sampling.model_copy(update={"guidance": 1.0})
+    return replace(model, config=model.config.model_copy(update={"sampling": sampling}))
+
+
+def exact_model(world: World, runtime: Runtime | None = None) -> Model:
+    """A model whose denoiser is the true one of a world; sampled as by default.
+
+    Raises:
+        ConfigError: a device without float64, which exact answers are computed in.
+        CouetteError: the world's data can't be opened, or its settings do not fit.
+    """
+    runtime = runtime or Runtime(threads=torch.get_num_threads())
+    if runtime.device == "mps":
+        raise ConfigError("Exact worlds need float64, which mps does not have; use --device cpu.")
+    known, data = world.open()
+    config = ModelConfig(
+        recipe="exact",
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=data.classes,
+        codec=spec("symmetric"),
+        diffusion=world.diffusion,
+        network=spec("exact", world=world.given),
+        sampling=SamplingConfig(),
+        data=data.name,
+        data_fingerprint=data.fingerprint,
+    )
+    return assemble(config, Ideal(known).to(runtime.device), runtime)
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -199,6 +305,7 @@ def read_config(folder: Path) -> ModelConfig:
     return parse(ModelConfig, fields, str(folder / CONFIG))
 
 
-def pixel_range(codec: Codec) -> tuple[float, float]:
-    """The range of encoded pictures, for clamping predictions."""
-    return getattr(codec, "low", Symmetric.low), getattr(codec, "high", Symmetric.high)
+def pixel_range(codec: Codec) -> tuple[float, float] | None:
+    """The range of encoded pictures, for keeping predictions in it; latents have none."""
+    low, high = getattr(codec, "low", None), getattr(codec, "high", None)
+    return None if low is None or high is None else (low, high)

@@ -125,10 +125,14 @@ LOSSES: Registry[Any] = Registry("loss")
 PAIRINGS: Registry[Any] = Registry("pairing")
 CODECS: Registry[Any] = Registry("codec")
 SAMPLERS: Registry[Any] = Registry("sampler")
+GUIDANCE: Registry[Any] = Registry("guider")
+THRESHOLDS: Registry[Any] = Registry("threshold")
+OBJECTIVES: Registry[Any] = Registry("objective")
 DATASETS: Registry[Any] = Registry("data set")
 RECIPES: Registry[Any] = Registry("recipe")
 
 PARTS: Mapping[str, Registry[Any]] = {
+    "objective": OBJECTIVES,
     "codec": CODECS,
     "network": NETWORKS,
     "diffusion.schedule": SCHEDULES,
@@ -140,5 +144,9 @@ PARTS: Mapping[str, Registry[Any]] = {
     "diffusion.pairing": PAIRINGS,
     "sampling.sampler": SAMPLERS,
     "sampling.grid": GRIDS,
+    "sampling.threshold": THRESHOLDS,
 }
 """The settings that name a part, and the family each is of."""
+
+CHAINS: Mapping[str, Registry[Any]] = {"sampling.guider": GUIDANCE}
+"""The settings that name several parts, in order, and the family they are of."""

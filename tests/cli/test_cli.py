@@ -271,6 +271,23 @@ class TestSample:
         with Image.open("b.png") as image:
             assert not image.text  # type: ignore[attr-defined]
 
+    def test_an_exact_world_stands_for_a_run(self, shell: Shell, runs: Path) -> None:
+        world = "exact:digits:resolution=8,limit=200"
+        few = ("--count", 2, "--steps", 3)
+        flags = ("--schedule", "flow", "--label", 3, "--guidance", 2, "--sampler", "ddim")
+        result = shell("sample", world, *few, *flags, "--json")
+        assert (result.code, result.err) == (0, "")
+        path = "exact-digits-resolution=8-limit=200-schedule=flow/pictures/seed0-label3-2.png"
+        assert json.loads(result.out)["paths"] == [path]
+        with Image.open(path) as image:
+            assert "CFG scale: 2" in image.text["parameters"]  # type: ignore[attr-defined]
+        result = shell("show", world, "likeness", "--count", 2, "--steps", 3)
+        assert result.out.startswith("exact-digits-resolution=8-limit=200/figures/likeness.png")
+        assert "only exact worlds" in shell.refused(
+            "sample", runs / "plain", *few, "--schedule", "flow"
+        )
+        assert "did you mean 'digits'" in shell.refused("sample", "exact:digist", *few)
+
     @pytest.mark.parametrize(
         ("run", "arguments", "words"),
         [
@@ -334,7 +351,7 @@ class TestMain:
         assert "Traceback" in result.err
         assert result.err.endswith("did you mean 'digits'?\n")
 
-    @pytest.mark.parametrize("family", ["samplers", "recipes", "networks", "data"])
+    @pytest.mark.parametrize("family", ["samplers", "worlds", "recipes", "networks", "data"])
     def test_list(self, shell: Shell, family: str) -> None:
         found = json.loads(shell("list", family, "--json").out)
         assert found.keys() == {family}

@@ -22,8 +22,8 @@ from couette.denoiser import (
 )
 from couette.errors import ConfigError
 from couette.registry import PARAMETERIZATIONS, SCHEDULES, TIMES, TOLD, WEIGHTINGS
-from couette.schedules import Table, ratio
-from worlds import draw, noised, schedule
+from couette.schedules import Table, log_snr, ratio
+from worlds import draw, f64, noised, schedule
 
 VP = "linear"
 
@@ -198,6 +198,69 @@ class TestTimes:
         entry = (t * 200).round().long()
         assert torch.bincount(entry).tolist() == [0] + [100] * 200
 
+    @pytest.mark.parametrize("name", list(TIMES))
+    @pytest.mark.parametrize("on", ["flow", "edm", "linear", "zero-terminal"])
+    def test_rise_with_u(self, name: str, on: str) -> None:
+        assert bool((TIMES[name](schedule(on), MIDDLES).diff() >= 0).all())
+
+    @pytest.mark.parametrize("on", ["flow", "linear"])
+    def test_logit_normal(self, on: str) -> None:
+        """P(time ≤ t) = Φ((logit t − mean)/std), whatever the schedule."""
+        t = TIMES["logit-normal"](schedule(on), MIDDLES, mean=0.4, std=0.8)
+        law = torch.distributions.Normal(f64(0.4), f64(0.8))
+        assert torch.allclose(law.cdf(torch.logit(t)), MIDDLES, rtol=0, atol=1e-9)
+
+    def test_logit_normal_on_the_flow_is_log_normal(self) -> None:
+        s, given = schedule("flow"), {"mean": -0.3, "std": 1.1}
+        one, other = (TIMES[name](s, MIDDLES, **given) for name in ("logit-normal", "log-normal"))
+        assert torch.allclose(one, other, rtol=1e-12, atol=0)
+
+    @pytest.mark.parametrize("scale", [-1.0, -0.5, 0.0, 0.8, 1.29, 1.75])
+    def test_mode_is_esser_equation_20(self, scale: float) -> None:
+        """f(u) = 1 − u − s·(cos²(πu/2) − 1 + u), which falls: ours at 1 − u."""
+        t = TIMES["mode"](schedule("flow"), 1 - MIDDLES, scale=scale)
+        f = 1 - MIDDLES - scale * (torch.cos(math.pi / 2 * MIDDLES).square() - 1 + MIDDLES)
+        assert torch.allclose(t, f, rtol=0, atol=1e-14)
+        assert bool((t.diff() < 0).all())
+
+    def test_cosine_weighted_on_the_flow_is_cosmap(self) -> None:
+        """The density of t is 2/(π − 2πt + 2πt²) (Esser et al. 2024, eq. 21): between neighbours
+        lies that much of u."""
+        t = TIMES["cosine-weighted"](schedule("flow"), MIDDLES)
+        middle = (t[1:] + t[:-1]) / 2
+        density = 2 / (math.pi - 2 * math.pi * middle + 2 * math.pi * middle.square())
+        assert torch.allclose(MIDDLES.diff() / t.diff(), density, rtol=1e-7, atol=0)
+
+    @pytest.mark.parametrize("on", ["edm", "gvp", "zero-terminal"])
+    def test_cosine_weighted_is_the_cosine_schedule_at_uniform_times(self, on: str) -> None:
+        s = schedule(on)
+        found = ratio(s.level(TIMES["cosine-weighted"](s, MIDDLES)))
+        exact = ratio(schedule("gvp").level(MIDDLES))
+        inside = exact < ratio(s.level(torch.ones(1)))
+        assert float(inside.double().mean()) > 0.99
+        assert torch.allclose(found[inside], exact[inside], rtol=1e-8, atol=0)
+
+    @pytest.mark.parametrize("on", ["edm", "flow", "linear"])
+    def test_laplace(self, on: str) -> None:
+        """P(log-SNR > λ) is one less the distribution's, for levels the schedule has."""
+        s = schedule(on)
+        t = TIMES["laplace"](s, MIDDLES, mean=0.5, scale=0.7)
+        found = log_snr(s.level(t))
+        law = torch.distributions.Laplace(f64(0.5), f64(0.7))
+        assert bool((t < 1).all())
+        assert torch.allclose(1 - law.cdf(found), MIDDLES, rtol=0, atol=1e-9)
+
+    def test_laplace_is_the_laplace_schedule_at_uniform_times(self) -> None:
+        s = schedule("laplace")
+        assert torch.allclose(TIMES["laplace"](s, MIDDLES), MIDDLES, rtol=1e-12, atol=0)
+
+    def test_levels_beyond_the_end_are_drawn_at_the_end(self) -> None:
+        """A table of 300 entries ends at sigma/alpha = 4.45; beyond lie 1 − 2/π·atan(4.45)."""
+        s = schedule("linear:steps=300")
+        end = float(ratio(s.level(torch.ones(1))))
+        share = (TIMES["cosine-weighted"](s, MIDDLES) == 1).double().mean()
+        assert float(share) == pytest.approx(1 - 2 / math.pi * math.atan(end), abs=1e-4)
+
     @pytest.mark.parametrize("on", list(SCHEDULES))
     def test_fixed(self, on: str) -> None:
         s = schedule(on)
@@ -291,6 +354,10 @@ class TestBuilding:
         with pytest.raises(ValueError, match=f"did you mean '{near}'"):
             build_denoiser(config, Answers(torch.zeros(1)))
 
+    def test_a_mode_that_turns_back_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="less than or equal to"):
+            TIMES.bind(spec("mode", scale=1.8))
+
     @pytest.mark.parametrize(
         ("registry", "text"),
         [
@@ -299,6 +366,8 @@ class TestBuilding:
             (WEIGHTINGS, "min-snr:gamma=0"),
             (TIMES, "fixed:sigma=0"),
             (TIMES, "log-normal:std=0"),
+            (TIMES, "logit-normal:std=0"),
+            (TIMES, "laplace:scale=0"),
         ],
     )
     def test_settings_that_divide_by_zero_are_refused(self, registry: Any, text: str) -> None:

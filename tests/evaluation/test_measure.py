@@ -10,7 +10,7 @@ from couette.config import DataConfig, DiffusionConfig, spec
 from couette.data import Dataset, Splits, open_data
 from couette.errors import CouetteError, DataError, InputError, ShapeError, UnknownName
 from couette.evaluation import Part, Report, default_count, evaluate, write
-from couette.evaluation.measure import _rounds
+from couette.evaluation.judge import _rounds
 from couette.evaluation.report import Floor, Losses, Samples, Space
 from couette.model import assemble, build_network
 from evaluation.small_models import both, config, parrot, untrained

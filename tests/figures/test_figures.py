@@ -45,6 +45,16 @@ def test_a_table_that_ends_early_is_marked() -> None:
     assert "√ᾱ = 0.22" in first.notes[1]
 
 
+def test_schedules_without_signal_at_their_end_are_drawn() -> None:
+    asked = ("zero-terminal", "gvp", "shifted:schedule=(linear:steps=30,beta_max=0.1),shift=2")
+    assert names(None, "schedule", schedules=asked) == ["bounded", "mix", "beta"]
+    assert names(None, "schedule", schedules=("ve", "betas:values=(0.1,0.9,1)")) == [
+        "bounded",
+        "exploding",
+        "mix",
+    ]
+
+
 def test_levels_are_drawn_where_they_are() -> None:
     levels = levels_of(Linear(steps=10))
     assert levels.beta is not None and len(levels.t) == 10  # type: ignore[arg-type]

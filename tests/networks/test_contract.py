@@ -24,15 +24,18 @@ SMALL: dict[str, dict[str, Any]] = {
         "layers_per_block": 1,
     },
     "points": {"hidden": 16, "depth": 2},
+    "tokens": {"width": 16, "depth": 2},
 }
 CLASSES = 3
+NAMES = [name for name in NETWORKS if NETWORKS.trait(name, "gives", "pictures") == "pictures"]
+"""Those that give pictures; what tells classes apart has tests of its own."""
 
 
 def sides(name: str) -> list[tuple[int, int]]:
     return [(1, 1)] if name == "points" else [(16, 16), (8, 24)]
 
 
-CASES = [(name, h, w) for name in NETWORKS for h, w in sides(name)]
+CASES = [(name, h, w) for name in NAMES for h, w in sides(name)]
 
 
 def build(name: str, height: int, width: int, classes: int = CLASSES) -> nn.Module:
@@ -66,7 +69,7 @@ def test_registry_holds_every_network_of_the_package() -> None:
         for value in vars(couette.networks).values()
         if isinstance(value, type) and issubclass(value, nn.Module)
     }
-    assert exported == {NETWORKS[name] for name in NETWORKS}
+    assert exported == {NETWORKS[name] for name in NAMES}
 
 
 @pytest.mark.parametrize(("name", "height", "width"), CASES)
@@ -78,7 +81,7 @@ def test_output_has_the_shape_of_the_input(name: str, height: int, width: int) -
     assert out.dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 def test_autocast_gives_nearly_the_same(name: str) -> None:
     height, width = sides(name)[0]
     network = stirred(build(name, height, width))
@@ -90,7 +93,7 @@ def test_autocast_gives_nearly_the_same(name: str) -> None:
     assert (rounded - exact).abs().mean() < 0.1 * exact.abs().mean()
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_in_bfloat16_give_nearly_the_same(name: str) -> None:
     height, width = sides(name)[0]
     network = stirred(build(name, height, width))
@@ -114,7 +117,7 @@ def test_gradient_reaches_every_weight(name: str, height: int, width: int) -> No
             assert parameter.grad.abs().max() > 1e-8, key
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_the_input(name: str) -> None:
     height, width = sides(name)[0]
     network = stirred(build(name, height, width))
@@ -125,7 +128,7 @@ def test_gradient_reaches_the_input(name: str) -> None:
     assert x.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 def test_rows_do_not_see_each_other(name: str) -> None:
     height, width = sides(name)[0]
     network = stirred(build(name, height, width))
@@ -138,7 +141,7 @@ def test_rows_do_not_see_each_other(name: str) -> None:
             torch.testing.assert_close(alone, together[part], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 def test_told_matters_except_to_basic(name: str) -> None:
     height, width = sides(name)[0]
     network = stirred(build(name, height, width))
@@ -148,11 +151,11 @@ def test_told_matters_except_to_basic(name: str) -> None:
     assert bool((changed > 1e-6).all()) == (name != "basic")
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "basic"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "basic"])
 def test_each_class_and_none_differ(name: str) -> None:
     height, width = sides(name)[0]
     network = stirred(build(name, height, width))
-    assert network.wants == {"label"}
+    assert network.wants - {"perturb"} == {"label"}
     x, told, _ = inputs(network, height, width)
     x, told = x[:1].expand(4, -1, -1, -1), told[:1].expand(4)
     with torch.no_grad():
@@ -161,18 +164,18 @@ def test_each_class_and_none_differ(name: str) -> None:
     assert distances.min() > 1e-4
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 def test_without_classes_a_label_is_refused(name: str) -> None:
     height, width = sides(name)[0]
     network = build(name, height, width, classes=0).eval()
-    assert network.wants == frozenset()
+    assert network.wants <= {"perturb"}
     x = torch.zeros(1, 2, height, width)
     network(x, torch.zeros(1), {})
     with pytest.raises(InputError, match="label"):
         network(x, torch.zeros(1), {"label": torch.zeros(1, dtype=torch.int64)})
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_key_is_refused(name: str) -> None:
     height, width = sides(name)[0]
     network = build(name, height, width)
@@ -181,7 +184,7 @@ def test_an_unknown_key_is_refused(name: str) -> None:
         network(x, told, {**cond, "lable": torch.zeros(4)})
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "basic"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "basic"])
 def test_a_missing_label_is_refused(name: str) -> None:
     height, width = sides(name)[0]
     network = build(name, height, width)
@@ -190,7 +193,7 @@ def test_a_missing_label_is_refused(name: str) -> None:
         network(x, told, {})
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 def test_one_seed_gives_one_network(name: str) -> None:
     height, width = sides(name)[0]
     first, second = build(name, height, width).eval(), build(name, height, width).eval()
@@ -199,3 +202,40 @@ def test_one_seed_gives_one_network(name: str) -> None:
     x, told, cond = inputs(first, height, width)
     with torch.no_grad():
         assert torch.equal(first(x, told, cond), second(x, told, cond))
+
+
+ATTENDING = [name for name in NAMES if "perturb" in build(name, *sides(name)[0]).wants]
+
+
+def test_the_default_networks_attend() -> None:
+    assert {"unet", "unet2d"} <= set(ATTENDING)
+
+
+@pytest.mark.parametrize("name", ATTENDING)
+def test_perturbed_rows_are_those_without_attention(name: str) -> None:
+    """A row that is not perturbed is as without the key; one that is sees no other position."""
+    height, width = sides(name)[0]
+    network = stirred(build(name, height, width))
+    x, told, cond = inputs(network, height, width)
+    perturb = torch.tensor([False, True, False, True])
+    with torch.no_grad():
+        plain = network(x, told, cond)
+        mixed = network(x, told, {**cond, "perturb": perturb})
+    torch.testing.assert_close(mixed[~perturb], plain[~perturb], rtol=1e-5, atol=1e-6)
+    assert (mixed[perturb] - plain[perturb]).abs().amax((1, 2, 3)).min() > 1e-4
+    # Where every token has the same value, a map of attention and the identity give the same.
+    attention = next(m for m in network.modules() if type(m).__name__ == "Attention")
+    width = next(m for m in attention.modules() if "Norm" in type(m).__name__).weight.numel()
+    flat = torch.randn(2, width, 1, 1).expand(2, width, 3, 3)
+    rows = torch.tensor([True, True])
+    with torch.no_grad():
+        torch.testing.assert_close(attention(flat, rows), attention(flat, None))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ATTENDING])
+def test_without_attention_there_is_nothing_to_perturb(name: str) -> None:
+    height, width = sides(name)[0]
+    network = build(name, height, width).eval()
+    x, told, cond = inputs(network, height, width)
+    with pytest.raises(InputError, match="perturb"):
+        network(x, told, {**cond, "perturb": torch.zeros(4, dtype=torch.bool)})

@@ -16,6 +16,7 @@ VERBS = {
     "sample": "draw pictures: couette sample RUN [--count N] [--label 3]",
     "show": "draw what explains: couette show RUN|DATA|RECIPE [noising|loss|reverse|…]",
     "eval": "measure a model: couette eval RUN",
+    "lab": "compare samplers on a model: couette lab RUN [--samplers heun dpmpp-2m]",
     "list": "recipes, samplers, schedules, networks, data sets and more",
     "doctor": "what this machine has, and what will be used",
 }

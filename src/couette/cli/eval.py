@@ -28,6 +28,7 @@ def evaluate(
     seed: int = 0,
     batch: int = 128,
     guidance: float | None = None,
+    guider: tuple[str, ...] | None = None,
     sampler: str | None = None,
     steps: int | None = None,
     weights: Literal["average", "raw", "both"] = "average",
@@ -38,12 +39,13 @@ def evaluate(
     """Measure a run against held-out pictures; the floor, real against real, comes first.
 
     Args:
-        run: the run's folder, or a saved model.
+        run: the run's folder, a saved model, or an exact world: exact:digits.
         data: the data to measure against; the run's own when not given.
         count: how many pictures to draw; from the size of the data when not given.
         seed: of the pictures drawn.
         batch: how many are drawn at once.
-        guidance: classifier-free guidance scale; the model's own when not given.
+        guidance: guidance scale; the model's own when not given.
+        guider: methods of guidance, as for `couette sample`.
         sampler: a sampler, with settings as in ddim:eta=0.5.
         steps: how many steps.
         weights: which to draw pictures with; the loss is always measured for both.
@@ -70,6 +72,7 @@ def evaluate(
             progress=ticker,
             watch=say,
             guidance=guidance,
+            guider=None if guider is None else tuple(map(spec_of, guider)),
             sampler=None if sampler is None else spec_of(sampler),
             steps=steps,
         )

@@ -13,7 +13,9 @@ import couette.networks  # noqa: F401  (fills the registry)
 from couette.cli.options import parse_call
 from couette.data import open_data  # noqa: F401  (fills the registry)
 from couette.errors import UnknownName
+from couette.exact import WORLDS
 from couette.figures import FIGURES
+from couette.guidance import GUIDANCE, THRESHOLDS
 from couette.recipes import RECIPES
 from couette.registry import (
     CODECS,
@@ -30,6 +32,7 @@ from couette.registry import (
     Registry,
 )
 from couette.samplers import SAMPLERS
+from couette.training import OBJECTIVES
 
 FAMILIES: Mapping[str, Registry[Any]] = {
     "recipes": RECIPES,
@@ -37,7 +40,10 @@ FAMILIES: Mapping[str, Registry[Any]] = {
     "networks": NETWORKS,
     "schedules": SCHEDULES,
     "samplers": SAMPLERS,
+    "guiders": GUIDANCE,
+    "thresholds": THRESHOLDS,
     "grids": GRIDS,
+    "objectives": OBJECTIVES,
     "parameterizations": PARAMETERIZATIONS,
     "weightings": WEIGHTINGS,
     "losses": LOSSES,
@@ -45,6 +51,7 @@ FAMILIES: Mapping[str, Registry[Any]] = {
     "pairings": PAIRINGS,
     "told": TOLD,
     "codecs": CODECS,
+    "worlds": WORLDS,
     "figures": FIGURES,
 }
 

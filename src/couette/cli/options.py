@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from couette.config import RunConfig, Spec, spec_fields
 from couette.errors import InputError
-from couette.registry import PARTS
+from couette.registry import CHAINS, PARTS
 
 T = TypeVar("T")
 
@@ -25,6 +25,9 @@ ALIASES = {
     "parameterization": "diffusion.parameterization",
     "weighting": "diffusion.weighting",
     "sampler": "sampling.sampler",
+    "guidance": "sampling.guidance",
+    "guider": "sampling.guider",
+    "threshold": "sampling.threshold",
     "resolution": "data.resolution",
     "batch": "training.batch",
     "lr": "training.lr",
@@ -150,6 +153,10 @@ def parse_config(
     for path in PARTS:
         text, arguments = take_flag(arguments, path)
         parts[path] = _at(base, path) if text is None else spec_of(text)
+    chains = {}
+    for path in CHAINS:
+        texts, arguments = take_flags(arguments, path)
+        chains[path] = tuple(map(spec_of, texts))
     groups = _opened(base, "", parts)
     fields: dict[str, Any] = {name: (type(value), value) for name, value in groups.items()}
     found = tyro.cli(
@@ -159,6 +166,9 @@ def parse_config(
     )
     chosen = {name: _closed(getattr(found, name), name, parts) for name in groups}
     unsized = {name: spec for name, spec in parts.items() if spec.name == _AUTO}
+    for path, specs in chains.items():
+        group, _, name = path.rpartition(".")
+        chosen[group] |= {name: tuple(map(CHAINS[path].explicit, specs))} if specs else {}
     return base.replace(**chosen, **unsized), {name: getattr(found, name) for name in extra}
 
 
@@ -180,14 +190,15 @@ def _with_parts(value: BaseModel, path: str, parts: Mapping[str, Spec]) -> BaseM
         registry, spec = PARTS[path], parts[path]
         return _loose(registry.settings(spec.name), registry.check(spec))
     inner = _opened(value, path + ".", parts)
-    fields = type(value).model_fields
+    fields = [name for name in type(value).model_fields if f"{path}.{name}" not in CHAINS]
     return _loose(type(value), {name: inner.get(name, getattr(value, name)) for name in fields})
 
 
 def _loose(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
     """The same fields without their bounds: those are checked once, later, in our own words."""
     fields: dict[str, Any] = {}
-    for name, info in model.model_fields.items():
+    for name in values:
+        info = model.model_fields[name]
         opened = isinstance(values[name], BaseModel)
         kind = type(values[name]) if opened else _bare(info.annotation)
         fields[name] = (kind, Field(values[name], description=info.description))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.data import to_uint8
 from couette.errors import InputError
+from couette.exact import folder_of
 from couette.model import Model
 from couette.render import dye, grid, reverse_frames, save, save_gif, spread
 from couette.storage import check_writable, write_bytes
@@ -48,17 +50,12 @@ def written(
     text = parameters(model, sampling, seed) if metadata else {}
     if format == "gif":
         return [_animation(model, asked, sampling, seed, path)]
-    drawn = torch.cat(
-        list(generate.pictures(model, asked, seed=seed, batch=batch, sampling=sampling))
-    )
+    batches = generate.pictures(model, asked, seed=seed, batch=batch, sampling=sampling)
+    if format == "png":
+        return list(_files(batches, path, text))
+    drawn = torch.cat(list(batches))
     if format == "npz":
         return [_array(drawn, asked, model, path)]
-    if format == "png":
-        paths = [path / f"{i:05d}.png" for i in range(len(asked))]
-        for i, each in enumerate(paths):
-            own = {**text, "couette-index": str(i)} if metadata else {}
-            save(grid(drawn[i : i + 1], columns=1, scale=1, pad=0), each, text=own)
-        return paths
     if model.is_points:
         sheet = dye([drawn.reshape(-1, 2)], titles=[""])
     else:
@@ -99,7 +96,7 @@ def _place(source: Path, format: str, asked: Sequence[Ask], seed: int) -> Path:
     label = "" if only is None else f"-label{only}"
     name = f"seed{seed}{label}-{len(asked)}"
     checkpoint = source.resolve().parent.name == "checkpoints"
-    folder = source.resolve().parents[1] if checkpoint else source
+    folder = source.resolve().parents[1] if checkpoint else folder_of(source)
     return folder / "pictures" / (name + _SUFFIX[format])
 
 
@@ -121,6 +118,15 @@ def _check_place(path: Path, format: str, count: int, model: Model) -> None:
     check_writable(path if format == "png" else path.parent)
 
 
+def _files(batches: Iterator[torch.Tensor], folder: Path, text: dict[str, str]) -> Iterator[Path]:
+    """A file for each picture, as soon as its batch is drawn: what is there stays there."""
+    for index, picture in enumerate(chain.from_iterable(batches)):
+        path = folder / f"{index:05d}.png"
+        own = {**text, "couette-index": str(index)} if text else {}
+        save(grid(picture[None], columns=1, scale=1, pad=0), path, text=own)
+        yield path
+
+
 def _array(drawn: torch.Tensor, asked: Sequence[Ask], model: Model, path: Path) -> Path:
     """`images` uint8 (N, H, W) or (N, H, W, 3), or `points` (N, 2); `labels` int64, -1 for none."""
     labels = np.array([-1 if ask.label is None else ask.label for ask in asked], dtype=np.int64)
@@ -139,8 +145,10 @@ def _animation(
     model: Model, asked: Sequence[Ask], sampling: SamplingConfig, seed: int, path: Path
 ) -> Path:
     """The reverse process, at most `_FRAMES` of its steps."""
-    steps = list(generate.steps(model, asked, seed=seed, sampling=sampling))
-    shown = [steps[i] for i in spread(len(steps), _FRAMES)]
-    batches = [model.codec.decode(step.x).float().cpu() for step in shown]
+    batches = [
+        model.codec.decode(step.x).float().cpu()
+        for step in generate.steps(model, asked, seed=seed, sampling=sampling)
+        if step.count is None or step.index in spread(step.count, _FRAMES)
+    ]
     save_gif(reverse_frames(batches), path)
     return path

@@ -13,6 +13,7 @@ from couette import api, generate
 from couette.cli.options import normal_flags, parse_call, spec_of
 from couette.cli.pictures import written
 from couette.errors import InputError
+from couette.exact import with_schedule
 
 Format = Literal["grid", "png", "npz", "gif"]
 
@@ -27,11 +28,13 @@ def sample(
     *,
     count: int = 16,
     label: str | None = None,
+    schedule: str | None = None,
     guidance: float | None = None,
     sampler: str | None = None,
+    guider: tuple[str, ...] | None = None,
     grid: str | None = None,
     steps: int | None = None,
-    clip: bool | None = None,
+    threshold: str | None = None,
     seed: int = 0,
     batch: int = 64,
     out: Path | None = None,
@@ -44,14 +47,18 @@ def sample(
     """Draw pictures from a trained model.
 
     Args:
-        model: a run, a checkpoint or a saved model.
+        model: a run, a checkpoint, a saved model, or an exact world: exact:digits, exact:FOLDER.
         count: how many pictures.
         label: a class by name or number, or "each" for every class in turn.
-        guidance: classifier-free guidance scale; 1 is off.
+        schedule: of an exact world; a trained model has its own.
+        guidance: guidance scale; 1 is off, 0 the unconditional.
+        guider: methods of guidance, each laid over the one before it, as in interval:low=0.2
+            apg:momentum=-0.5 (see `couette list guiders`).
         sampler: a sampler, with settings as in ddim:eta=0.5 (see `couette list samplers`).
         grid: where the steps lie, as in karras:rho=5.
         steps: how many steps.
-        clip: clamp each prediction to the pictures' range.
+        threshold: what keeps each prediction in the pictures' range: none, static, or
+            dynamic:percentile=0.995.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
         out: a file (grid, npz, gif) or a folder (png); in the run's folder when not given.
@@ -62,18 +69,21 @@ def sample(
         as_json: one JSON object on stdout.
     """
     begun = time.monotonic()
+    if schedule is not None:
+        model = Path(with_schedule(model, schedule))
     held = api.load(model, average=weights == "average", device=device)
     sampling = generate.sampling_of(
         held,
         guidance=guidance,
+        guider=None if guider is None else tuple(map(spec_of, guider)),
         sampler=None if sampler is None else spec_of(sampler),
         grid=None if grid is None else spec_of(grid),
         steps=steps,
-        clip=clip,
+        threshold=None if threshold is None else spec_of(threshold),
     )
     if batch < 1:
         raise InputError(f"A batch holds at least one picture, not {batch}.")
-    asked = generate.ask(held, count, label)
+    asked = generate.ask(held, count, label, sampling)
     paths = written(held, asked, sampling, model, out, format, seed, batch, metadata)
     _report(paths, count, seed, time.monotonic() - begun, as_json)
     return 0

@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
     average = found.weights == "average"
     target = resolve(given, data=found.data, average=average, runtime=runtime, fit=fit)
     topics = [topic] if topic else topics_for(target, usual=True)
-    folder = found.out or (target.folder.path if target.folder else Path()) / "figures"
+    folder = found.out or target.home / "figures"
     check_writable(folder)
     shown: list[Shown] = []
     for each in topics:

@@ -124,6 +124,10 @@ def _closing(session: Session, as_json: bool) -> None:
             f"\nOnly {step:,} steps: expect noise. Go on with --resume and a larger --minutes, or "
             "begin anew with a smaller --resolution or --batch."
         )
+    if session.config.objective.name == "classifier":
+        print(f"\nTrained {step:,} steps. Answers: {session.folder.samples}")
+        print("Next:  " + _uses(shlex.quote(str(path))))
+        return
     label = " --label each" if session.model_config.classes else ""
     run = shlex.quote(str(path))
     print(
@@ -132,4 +136,12 @@ def _closing(session: Session, as_json: bool) -> None:
         f"       couette show {run}\n"
         f"       couette eval {run}",
         file=sys.stdout,
+    )
+
+
+def _uses(run: str) -> str:
+    """What to type with a classifier."""
+    return (
+        f"couette sample MODEL --guider classifier:run={run} --label 0 --guidance 2\n"
+        f"       couette show MODEL gradients --classifier {run}"
     )

@@ -8,6 +8,7 @@ parameterizations.py  what the network's output means · told.py  what it is tol
 losses.py             how far an output lies from its target · weightings.py  by level
 uncertainty.py        the loss's size at each level, learned
 variational.py        the variational bound, term by term
+classifier.py         what a classifier of noised pictures says
 times.py              how training draws its times
 recall.py             self-conditioning at sampling · build.py  the Denoiser
 """
@@ -20,6 +21,7 @@ from couette.denoiser.build import (
     restored,
     target,
 )
+from couette.denoiser.classifier import NoisyClassifier
 from couette.denoiser.parameterizations import edm, eps, flow, regular, score, singular, v, x0
 from couette.denoiser.recall import recalling
 from couette.denoiser.uncertainty import LogVariance
@@ -28,6 +30,7 @@ from couette.denoiser.variational import bound_term
 __all__ = [
     "Denoiser",
     "LogVariance",
+    "NoisyClassifier",
     "bound_term",
     "build_corruption",
     "build_denoiser",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from couette.config import DiffusionConfig
+from couette.config import STATES, DiffusionConfig
 from couette.contracts import (
     Cond,
     Corruption,
@@ -20,7 +20,7 @@ from couette.contracts import (
 from couette.errors import ConfigError
 from couette.registry import PARAMETERIZATIONS, SCHEDULES, TOLD
 from couette.runtime import Runtime
-from couette.schedules import entries
+from couette.schedules import Mixture, entries
 from couette.tensors import expand
 
 
@@ -101,8 +101,11 @@ def build_corruption(config: DiffusionConfig) -> Corruption:
     """The corruption that the settings describe.
 
     Raises:
-        ConfigError: uniform noise on anything but the straight mix.
+        ConfigError: uniform noise on anything but the straight mix, or states on a schedule that
+            says nothing of shares.
     """
+    if config.noise in STATES:
+        return Corruption(Mixture(SCHEDULES.build(config.schedule)), config.noise)
     if config.noise == "uniform" and config.schedule.name != "flow":
         raise ConfigError(
             f"Uniform noise belongs to the toy mix, schedule 'flow', not to "

@@ -1,4 +1,8 @@
-"""How training draws its times: from u, uniform in (0, 1), by the inverse distribution function."""
+"""How training draws its times: from u, uniform in (0, 1), by the inverse distribution function.
+
+Each rises with u, from clean to noise. Those that speak of noise levels do so of sigma/alpha,
+whatever the schedule; levels beyond the schedule's end are drawn at its end.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,14 @@ from torch import Tensor
 
 from couette.contracts import Schedule
 from couette.registry import TIMES
-from couette.schedules import entries
+from couette.schedules import entries, laplace_log_snr
 
 Positive = Annotated[float, Field(gt=0)]
 
 
 @TIMES.register("uniform")
 def uniform_times(schedule: Schedule, u: Tensor) -> Tensor:
-    """Every t, or every entry of a table, equally often."""
+    """Every t, or every entry of a table, equally often: for what is trained as DDPM was."""
     count = entries(schedule)
     return u if count is None else ((u * count).floor() + 1) / count
 
@@ -27,8 +31,55 @@ def uniform_times(schedule: Schedule, u: Tensor) -> Tensor:
 def log_normal_times(
     schedule: Schedule, u: Tensor, *, mean: float = -1.2, std: Positive = 1.2
 ) -> Tensor:
-    """ln(sigma/alpha) is normal (Karras et al. 2022, tab. 1)."""
+    """ln(sigma/alpha) is normal (Karras et al. 2022, tab. 1): the one to begin with on `edm`."""
     return schedule.time(-2 * (mean + std * torch.special.ndtri(u)))
+
+
+@TIMES.register("logit-normal")
+def logit_normal_times(
+    schedule: Schedule, u: Tensor, *, mean: float = 0.0, std: Positive = 1.0
+) -> Tensor:
+    """ln(t/(1 − t)) is normal (Esser et al. 2024, eq. 19): for `flow`, dense in the middle.
+
+    On the plain flow sigma/alpha is t/(1 − t), and this is `log-normal`.
+    """
+    return torch.sigmoid(mean + std * torch.special.ndtri(u))
+
+
+@TIMES.register("mode")
+def mode_times(
+    schedule: Schedule,
+    u: Tensor,
+    *,
+    scale: Annotated[float, Field(ge=-1, le=2 / (math.pi - 2))] = 1.29,
+) -> Tensor:
+    """t = u − scale·(sin²(πu/2) − u) (Esser et al. 2024, eq. 20): for `flow`, no end forgotten.
+
+    Dense in the middle for scale above 0, at both ends below it, uniform at 0. Theirs with u
+    turned round, so that it rises.
+    """
+    return u - scale * (torch.sin(math.pi * u / 2).square() - u)
+
+
+@TIMES.register("cosine-weighted")
+def cosine_weighted_times(schedule: Schedule, u: Tensor) -> Tensor:
+    """sigma/alpha is tan(πu/2): the noise levels of the cosine schedule, on any schedule.
+
+    To train another schedule on what `cosine` sees. On the flow it is CosMap, t = 1 − 1/(1 +
+    tan(πu/2)) (Esser et al. 2024, eq. 21).
+    """
+    return schedule.time(-2 * torch.tan(math.pi * u / 2).log())
+
+
+@TIMES.register("laplace")
+def laplace_times(
+    schedule: Schedule, u: Tensor, *, mean: float = 0.0, scale: Positive = 0.5
+) -> Tensor:
+    """log-SNR is Laplace distributed (Hang et al. 2024): fast training, most of it mid-way.
+
+    The same levels as the schedule `laplace` has at uniform times.
+    """
+    return schedule.time(laplace_log_snr(u, mean, scale))
 
 
 @TIMES.register("fixed")

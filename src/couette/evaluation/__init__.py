@@ -1,6 +1,7 @@
 """How good a model is: distances to real pictures with their floor, accuracy, losses, copies.
 
 measure.py      `evaluate`: the order of it all
+judge.py        held-out pictures, their floor, and verdicts on samples
 features.py     the space that distances are measured in
 distances.py    Fréchet, kernel and sliced Wasserstein distances
 levels.py       the loss by noise level

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from couette.contracts import Ask, Batch
 from couette.data import Dataset, to_float
+from couette.discrete import objective_for
 from couette.model import Model
 from couette.registry import TIMES
 from couette.schedules import log_snr
-from couette.training import DiffusionObjective
 
 COUNT = 12
 
@@ -48,7 +48,7 @@ def loss_by_level(
         batch: pictures at once.
     """
     times = times_of(model)
-    objective = DiffusionObjective(
+    objective = objective_for(
         model.denoiser, model.config.diffusion, len(model.config.classes), seed
     )
     objective.training = False  # the objective's own; the network's mode is its owner's

@@ -14,25 +14,20 @@ from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.data import Dataset, Progress, Splits, to_float
 from couette.errors import CouetteError, DataError, InputError, ShapeError, UnknownName
-from couette.evaluation.distances import frechet, kernel, sliced
-from couette.evaluation.features import FeatureSpace, Seen, feature_space
+from couette.evaluation.judge import Judge
 from couette.evaluation.levels import loss_by_level
 from couette.evaluation.neighbours import CopyRule, Nearest, calibrate, nearest
 from couette.evaluation.report import (
     Copies,
-    Distances,
-    Floor,
-    Judged,
     Losses,
     Pairs,
     Part,
     Report,
     Samples,
-    Space,
 )
 from couette.generate import in_turn, pictures
 from couette.model import Model
-from couette.runtime import Runtime, evaluating
+from couette.runtime import evaluating
 from couette.tensors import permutation
 
 MOST = 2_000
@@ -44,7 +39,6 @@ FEWEST = 500
 
 LOSSES_ON = 512
 SEARCHED = 1_000
-JUDGED_ON = 10_000
 
 
 def default_count(splits: Splits) -> int:
@@ -151,12 +145,17 @@ class _Evaluation:
     def __call__(
         self, names: list[str], sampling: SamplingConfig | None, watch: Callable[[Part], None]
     ) -> Report:
-        features = self._features()
-        space = self._space(features)
-        watch(space)
-        reference = self._look(features, self.test, self._chosen(self.test))
-        floor = self._floor(features, reference)
-        watch(floor)
+        judge = Judge(
+            self.train,
+            self.test,
+            count=self.count,
+            seed=self.seed,
+            alike=self._labelled,
+            runtime=next(iter(self.models.values())).denoiser.runtime,
+            progress=self.progress,
+        )
+        watch(judge.space)
+        watch(judge.floor)
         losses = {}
         for name, model in self.models.items():
             losses[name] = self._losses(name, model)
@@ -170,79 +169,27 @@ class _Evaluation:
             if not self.train.points:
                 rule = rule or self._rule()
                 pairs[name] = self._pairs(drawn, rule[0])
+            distances, judged = judge(drawn, self._labels())
             samples[name] = Samples(
                 model=name,
                 count=self.count,
                 sampling=_said(sampling or self.models[name].config.sampling),
-                distances=self._distances(_seen(features, drawn).features, reference.features),
-                floor=floor.distances.frechet,
-                judged=self._judged(features, drawn),
+                distances=distances,
+                floor=judge.floor.distances.frechet,
+                judged=judged,
                 copies=_copies(pairs[name], *rule) if rule else None,
                 seconds=round(seconds, 2),
             )
             watch(samples[name])
-        return Report(self.test.name, self.seed, space, floor, losses, samples, pairs, notes)
+        return Report(
+            self.test.name, self.seed, judge.space, judge.floor, losses, samples, pairs, notes
+        )
 
     @property
     def _labelled(self) -> bool:
         """Whether the models can be asked for the classes that the data have."""
         classes = {model.conditioner.classes for model in self.models.values()}
         return self.train.labels is not None and classes == {self.train.classes}
-
-    def _features(self) -> FeatureSpace | None:
-        if self.train.points:
-            return None
-        runtime: Runtime = next(iter(self.models.values())).denoiser.runtime
-        return feature_space(self.train, runtime, self.progress)
-
-    def _space(self, features: FeatureSpace | None) -> Space:
-        if features is None:
-            return Space(task="coordinates", dimensions=2)
-        index = permutation(self.seed, 0, len(self.test))[:JUDGED_ON]
-        return Space(
-            task=features.task,
-            answers=features.network.head.out_features,
-            dimensions=features.network.head.in_features,
-            accuracy=features.accuracy(self.test, index),
-            held_out=len(index),
-            weights=features.digest[:12],
-            notes=features.notes,
-        )
-
-    def _chosen(self, data: Dataset) -> Tensor:
-        """Which pictures stand for the data: at most `count`, each class alike where the models
-        are asked for each alike."""
-        order = permutation(self.seed, 0, len(data))
-        if self._labelled and data.labels is not None:
-            order = order[_rounds(data.labels[order])]
-        return order[: self.count]
-
-    def _look(self, features: FeatureSpace | None, data: Dataset, index: Tensor) -> Seen:
-        if features is None:
-            return _coordinates(data.pictures(index))
-        return features.see_data(data, index)
-
-    def _floor(self, features: FeatureSpace | None, reference: Seen) -> Floor:
-        real = self._look(features, self.train, self._chosen(self.train))
-        judged = None
-        if features is not None and features.task == "classes" and self.test.labels is not None:
-            labels = self.test.labels[self._chosen(self.test)]
-            judged = _judged_of(reference, labels, self.train.classes)
-        return Floor(
-            count=len(real.features),
-            held_out=len(reference.features),
-            distances=self._distances(real.features, reference.features),
-            judged=judged,
-        )
-
-    def _distances(self, found: Tensor, reference: Tensor) -> Distances:
-        near = kernel(found, reference)
-        return Distances(
-            frechet=frechet(found, reference),
-            kernel=near.value,
-            kernel_error=near.error,
-            sliced=sliced(found, reference, seed=self.seed) if self.train.points else None,
-        )
 
     def _losses(self, name: str, model: Model) -> Losses:
         count = min(LOSSES_ON, len(self.train), len(self.test))
@@ -284,11 +231,9 @@ class _Evaluation:
         _finite(samples, f"Samples of the {name}")
         return samples, time.perf_counter() - begun
 
-    def _judged(self, features: FeatureSpace | None, drawn: Tensor) -> Judged | None:
-        if features is None or features.task != "classes":
-            return None
-        labels = torch.tensor([ask.label for ask in self._asked()]) if self._labelled else None
-        return _judged_of(features.see(drawn), labels, self.train.classes)
+    def _labels(self) -> Tensor | None:
+        """What each sample was asked to be."""
+        return torch.tensor([ask.label for ask in self._asked()]) if self._labelled else None
 
     def _rule(self) -> tuple[CopyRule, Tensor]:
         """The rule for copies from half of the held-out pictures, and its verdicts on the rest."""
@@ -330,39 +275,6 @@ def _one_step(model: Model) -> bool:
     return model.config.diffusion.times.name == "fixed"
 
 
-def _coordinates(points: Tensor) -> Seen:
-    flat = points.flatten(1).double()
-    return Seen(flat, flat.new_zeros(len(flat), 0))
-
-
-def _seen(features: FeatureSpace | None, drawn: Tensor) -> Seen:
-    return _coordinates(drawn) if features is None else features.see(drawn)
-
-
-def _rounds(labels: Tensor) -> Tensor:
-    """An order of (N,) labels that takes one of each class in turn, each class in its own order."""
-    by_class = labels.argsort(stable=True)
-    sizes = torch.bincount(labels)
-    starts = sizes.cumsum(0) - sizes
-    rank = torch.empty_like(labels)
-    rank[by_class] = torch.arange(len(labels)) - starts[labels[by_class]]
-    return (rank * len(sizes) + labels).argsort()
-
-
-def _judged_of(seen: Seen, labels: Tensor | None, classes: tuple[str, ...]) -> Judged:
-    confidence, answer = seen.probabilities.max(1)
-    mean = float(confidence.mean())
-    if labels is None:
-        return Judged(confidence=mean)
-    right = (answer == labels).double()
-    by_class = {
-        name: float(right[labels == label].mean())
-        for label, name in enumerate(classes)
-        if bool((labels == label).any())
-    }
-    return Judged(confidence=mean, accuracy=float(right.mean()), by_class=by_class)
-
-
 def _copies(pairs: Pairs, rule: CopyRule, real: Tensor) -> Copies:
     return Copies(
         searched=len(pairs.copies),
@@ -375,5 +287,4 @@ def _copies(pairs: Pairs, rule: CopyRule, real: Tensor) -> Copies:
 
 
 def _said(sampling: SamplingConfig) -> str:
-    guidance = "" if sampling.guidance == 1 else f", guidance {sampling.guidance:g}"
-    return f"{sampling.sampler}, {sampling.steps} steps{guidance}"
+    return f"{sampling.sampler}, {sampling.steps} steps{sampling.guided}"

@@ -8,8 +8,11 @@ noising.py      the forward process: closed form, chain, clipped, the toy mix, t
 schedule.py     noise schedules as curves
 weights.py      how much each noise level counts in training
 predictions.py  input / noised / predicted, σ sweeps, two runs compared
+states.py       pixels that are states: masked or shuffled, the chain's matrices and rates
 reverse.py      steps, sheets, films and strips of the reverse process, real beside generated
+likeness.py     when the prediction becomes the picture that it ends at
 journal.py      losses, and sheets after given epochs
+gradients.py    what a classifier sees: p(y | x), its gradient, ascent beside guidance
 network.py      a network's plan
 dye.py          points in the plane: forward and back
 registry.py     what a figure is · target.py what it is drawn of · drawing.py files
@@ -21,13 +24,16 @@ Its keyword-only parameters are its settings.
 
 from couette.figures import (  # noqa: F401  (they register themselves)
     dye,
+    gradients,
     journal,
+    likeness,
     network,
     noise,
     noising,
     predictions,
     reverse,
     schedule,
+    states,
     weights,
 )
 from couette.figures.drawing import Shown, draw, pictures, topics_for

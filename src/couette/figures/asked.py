@@ -58,9 +58,8 @@ def walk_of(
 
 def said(sampling: SamplingConfig) -> str:
     """The sampling in words."""
-    guided = f", guidance {sampling.guidance:g}" if sampling.guidance != 1 else ""
     plural = "" if sampling.steps == 1 else "s"
-    return f"{sampling.sampler}, {sampling.steps} step{plural}{guided}"
+    return f"{sampling.sampler}, {sampling.steps} step{plural}{sampling.guided}"
 
 
 class _Watched:

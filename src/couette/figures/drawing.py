@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 from couette.config import Spec
 from couette.errors import InputError
 from couette.figures.registry import FIGURES, NEEDS, Picture
+from couette.figures.states import replaces
 from couette.figures.target import Kind, Target
 from couette.render import save, save_gif
 
 _USUAL: dict[Kind, tuple[str, ...]] = {
-    "run": ("loss", "predictions", "sheet", "reverse", "real", "sigmas", "dye"),
+    "run": ("loss", "predictions", "sheet", "reverse", "real", "sigmas", "dye", "states"),
     "model": ("sheet", "reverse", "network"),
-    "recipe": ("noising", "schedule", "network", "dye"),
+    "exact": ("likeness", "sheet", "reverse", "predictions", "dye"),
+    "recipe": ("noising", "states", "schedule", "network", "dye"),
     "data": ("noising", "dye"),
     "nothing": ("noise", "random-variables", "schedule"),
 }
@@ -103,4 +105,8 @@ def _about(target: Target, topic: str) -> bool:
         return target.kind == "nothing"
     if topic == "sigmas":
         return target.kind in ("data", "nothing") or target.one_step
+    if topic == "states":
+        return replaces(target) or target.kind == "data"
+    if topic in ("noising", "predictions"):
+        return not replaces(target)
     return topic != "compare"

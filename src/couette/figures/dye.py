@@ -61,7 +61,7 @@ def dye(
     out, titles = stirred(target, corruption, count, frames, seed)
     made = _drawn("forward", out, titles, particles, columns, fps)
     made[0] = still("forward", made[0].image, *_said(corruption))
-    if target.kind == "run":
+    if target.kind in ("run", "exact"):
         model = target.model
         sampling = walk_of(model, steps, guidance, sampler)
         walk = list(moments(model, asks(model, count, label), sampling, seed))

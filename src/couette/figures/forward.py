@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from couette.config import RunConfig, Spec, spec
+from couette.config import STATES, RunConfig, Spec, spec
 from couette.contracts import Codec, Corruption, Level, Schedule
 from couette.data import Dataset, to_float
 from couette.denoiser import build_corruption
@@ -25,10 +25,20 @@ STANDARD = spec("linear")
 
 
 def corruption_of(target: Target, schedule: Spec | None = None) -> Corruption:
-    """The schedule asked for with normal noise; else the target's own; else the standard one."""
-    own = target.kind in ("run", "model", "recipe")
+    """The schedule asked for with normal noise; else the target's own; else the standard one.
+
+    Raises:
+        InputError: the target's own replaces states.
+    """
+    own = target.kind in ("run", "model", "exact", "recipe")
     if schedule is None and own:
-        return build_corruption(target.diffusion)
+        corruption = build_corruption(target.diffusion)
+        if corruption.noise in STATES:
+            raise InputError(
+                f"{corruption.noise.capitalize()} noise replaces states, it adds nothing; show "
+                "'states'."
+            )
+        return corruption
     diffusion = RunConfig().diffusion.model_copy(update={"schedule": schedule or STANDARD})
     return build_corruption(diffusion)
 

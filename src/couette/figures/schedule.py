@@ -19,7 +19,7 @@ from couette.render import Levels, curves
 from couette.render import schedules as overlaid
 from couette.schedules import Table
 
-TABLES = (spec("linear"), spec("linear", steps=300), spec("cosine"))
+TABLES = (spec("linear"), spec("linear", steps=300), spec("scaled-linear"), spec("cosine"))
 CONTINUOUS = (spec("edm"), spec("flow"))
 _POINTS = 401
 _LEAST = 1e-3
@@ -37,7 +37,7 @@ def schedule(
     ] = (),
 ) -> list[Picture]:
     """β, ᾱ, √ᾱ against √(1 − ᾱ) and the log signal-to-noise ratio of noise schedules."""
-    own = target.diffusion.schedule if target.kind in ("run", "model", "recipe") else TABLES[0]
+    own = TABLES[0] if target.kind in ("data", "nothing") else target.diffusion.schedule
     asked = schedules or _known(own)
     built = {_name(each): SCHEDULES.build(each) for each in asked}
     exploding = {name: each for name, each in built.items() if explodes(each)}
@@ -79,11 +79,12 @@ def _overlaid(made: Mapping[str, Schedule]) -> Image:
 
 
 def _name(each: Spec) -> str:
-    """A schedule with its length and what else was set: "linear, T = 300"."""
-    rest = {key: value for key, value in each.settings.items() if key != "steps"}
-    built = SCHEDULES.build(each)
+    """A schedule with its length and what else was set: "linear, T = 300". A table that is written
+    out is known by its length."""
+    built, settings = SCHEDULES.build(each), SCHEDULES.check(each)
     length = f", T = {built.steps}" if isinstance(built, Table) else ""
-    return each.name + length + "".join(f", {key} = {value}" for key, value in rest.items())
+    told = (key for key in each.settings if key not in ("steps", "values"))
+    return each.name + length + "".join(f", {key} = {settings[key]}" for key in told)
 
 
 def _marked(name: str, each: Schedule) -> str:

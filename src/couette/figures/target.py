@@ -19,13 +19,22 @@ from couette.contracts import Codec, Sizes
 from couette.data import Dataset, Splits, open_data
 from couette.data.hub import is_hub_name
 from couette.errors import InputError, UnknownName
+from couette.exact import folder_of, is_exact, named
 from couette.figures.registry import Need
-from couette.model import Model, build_network, build_sized, load_model, read_config, sizes_of
+from couette.model import (
+    Model,
+    build_network,
+    build_sized,
+    exact_model,
+    load_model,
+    read_config,
+    sizes_of,
+)
 from couette.registry import CODECS, DATASETS, RECIPES
 from couette.runs import RunFolder
 from couette.runtime import choose
 
-Kind = Literal["run", "model", "recipe", "data", "nothing"]
+Kind = Literal["run", "model", "exact", "recipe", "data", "nothing"]
 Fit = Callable[[RunConfig, Dataset], RunConfig]
 
 _RUNS = Path("runs")
@@ -34,6 +43,7 @@ _RUNS = Path("runs")
 _HELD: dict[Kind, frozenset[Need]] = {
     "run": frozenset({"config", "data", "log", "model", "network"}),
     "model": frozenset({"config", "model", "network"}),
+    "exact": frozenset({"config", "data", "model"}),
     "recipe": frozenset({"config", "data", "network"}),
     "data": frozenset({"data"}),
     "nothing": frozenset(),
@@ -42,7 +52,7 @@ _WANTED: dict[Need, str] = {
     "config": "a run or a recipe; give the folder that `couette train` printed, or a recipe's name",
     "data": "pictures; give a run, a data set or a recipe",
     "log": "a run; give the folder that `couette train` printed",
-    "model": "a trained model; give the folder that `couette train` printed",
+    "model": "a trained model; give the folder that `couette train` printed, or exact:digits",
     "network": "a network; give a run or a recipe",
 }
 
@@ -89,19 +99,29 @@ class Target:
         return self.folder
 
     @property
+    def home(self) -> Path:
+        """The folder that its figures go into, unless told otherwise."""
+        if self.folder is not None:
+            return self.folder.path
+        return folder_of(self.given) if self.kind == "exact" else Path()
+
+    @property
     def described(self) -> str:
         """What it is, in words: "the data set 'digits'"."""
         if self.kind == "nothing":
             return "nothing"
-        return f"the {'data set' if self.kind == 'data' else self.kind} '{self.given}'"
+        words = {"data": "data set", "exact": "exact world"}
+        return f"the {words.get(self.kind, self.kind)} '{self.given}'"
 
     @cached_property
     def model(self) -> Model:
-        """The trained model, ready to draw.
+        """The trained or exact model, ready to draw.
 
         Raises:
             CheckpointError and others: it is missing or damaged.
         """
+        if self.kind == "exact":
+            return exact_model(named(self.given), choose(self.runtime))
         folder = self.weights or self.run.model_folder()
         return load_model(folder, average=self.average, runtime=choose(self.runtime))
 
@@ -139,7 +159,7 @@ class Target:
         """Whether it is about points in the plane."""
         if self.folder is not None:
             return list(self.folder.facts().get("shape", ()))[1:] == [1, 1]
-        if self.kind == "model":
+        if self.kind in ("model", "exact"):
             return self.model.is_points
         return self.kind in ("data", "recipe") and self.splits.train.points
 
@@ -170,6 +190,11 @@ class Target:
         for need, words in _WANTED.items():
             if need in wanted and need not in _HELD[self.kind]:
                 return f"needs {words}."
+        if "model" in wanted and self.config.objective.name == "classifier":
+            return (
+                f"needs a model that makes pictures; {self.described} is a classifier: show the "
+                f"'gradients' of a model with --classifier {self.given}."
+            )
         if "chain" in wanted and self.one_step:
             return (
                 f"needs a model that makes pictures from noise; {self.described} is a one-step "
@@ -196,9 +221,9 @@ def resolve(
     """Find out what the user means.
 
     Args:
-        given: the folder of a run, a checkpoint or a saved model; the name of a recipe or a data
-            set; a folder of pictures; None for nothing. A name that is both a recipe's and a data
-            set's means the recipe, which comes with those data.
+        given: the folder of a run, a checkpoint or a saved model; an exact world; the name of a
+            recipe or a data set; a folder of pictures; None for nothing. A name that is both a
+            recipe's and a data set's means the recipe, which comes with those data.
         data: other data than those of the run or recipe.
         average: the running average of the weights, where there is one.
         runtime: where a model runs.
@@ -227,6 +252,9 @@ def resolve(
 def _find(given: str | None) -> Target:
     if not given:
         return Target("", "nothing")
+    if is_exact(given):
+        world = named(given)
+        return Target(given, "exact", RunConfig(data=world.data, diffusion=world.diffusion))
     path = Path(given).expanduser()
     if (path / "config.yaml").is_file():
         run = RunFolder(path)
@@ -249,6 +277,7 @@ def _saved(given: str, path: Path) -> Target:
     model = read_config(path)
     config = RunConfig(
         recipe=model.recipe,
+        objective=model.objective,
         codec=model.codec,
         diffusion=model.diffusion,
         network=model.network,

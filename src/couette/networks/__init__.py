@@ -4,6 +4,7 @@ A new network is one class in one file, decorated with `@NETWORKS.register("name
 here. It takes (x, told, cond) and gives back a tensor of x's shape.
 """
 
+from couette.networks import encoder  # noqa: F401  (it registers itself)
 from couette.networks.basic import BasicUNet
 from couette.networks.berkeley import BerkeleyUNet
 from couette.networks.diffusers_config import (
@@ -13,6 +14,7 @@ from couette.networks.diffusers_config import (
 )
 from couette.networks.plan import PlanRow, count_parameters, plan
 from couette.networks.points import PointMLP
+from couette.networks.tokens import TokenTransformer
 from couette.networks.unet import UNet
 from couette.networks.unet2d import UNet2D
 
@@ -21,6 +23,7 @@ __all__ = [
     "BerkeleyUNet",
     "PlanRow",
     "PointMLP",
+    "TokenTransformer",
     "UNet",
     "UNet2D",
     "count_parameters",

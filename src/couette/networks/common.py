@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+import torch
 from torch import Tensor
 
 from couette.contracts import Cond, Sizes
@@ -42,6 +43,14 @@ def require_multiple(sizes: Sizes, multiple: int, network: str) -> None:
         f"The network '{network}' can't take pictures of {sizes.height}×{sizes.width}: both sides "
         f"must be multiples of {multiple}. {fits} would do."
     )
+
+
+def unmixed(mixed: Tensor, value: Tensor, perturb: Tensor | None) -> Tensor:
+    """What attention gives, (B, …): in the rows of `perturb` (B,) bool each token keeps its own
+    value, as if every map of attention were the identity (Ahn et al. 2024)."""
+    if perturb is None:
+        return mixed
+    return torch.where(perturb.reshape(-1, *[1] * (mixed.ndim - 1)), value, mixed)
 
 
 def label(cond: Cond) -> Tensor:

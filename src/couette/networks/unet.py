@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from couette.contracts import Cond, Sizes
 from couette.errors import ConfigError
-from couette.networks.common import label, refuse_unknown
+from couette.networks.common import label, refuse_unknown, unmixed
 from couette.networks.embeddings import FourierFeatures, log_spaced
 from couette.registry import NETWORKS
 
@@ -100,7 +100,6 @@ class UNet(nn.Module):
         side = -(-min(sizes.height, sizes.width) // plan.patch)
         multiples = fitting(plan.multiples, side)
 
-        self.wants = frozenset({"label"} if sizes.classes else ())
         self.patch = plan.patch
         self.multiple = plan.patch << (len(multiples) - 1)
         self.embedding = Embedding(4 * plan.width, sizes.classes)
@@ -108,19 +107,24 @@ class UNet(nn.Module):
         self.level = build_level(plan, multiples, side, dropout)
         self.norm = ChannelNorm(plan.width)
         self.leave = zeroed(nn.Conv2d(plan.width, sizes.outputs * plan.patch**2, 3, padding=1))
+        attends = any(isinstance(part, Attention) for part in self.modules())
+        wanted = {"label": sizes.classes, "perturb": attends}
+        self.wants = frozenset(key for key, there in wanted.items() if there)
 
     def forward(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor:
         """(B, C, H, W), (B,) and, where there are classes, {"label": (B,) int64}: (B, C, H, W).
 
+        Where the network attends, "perturb" (B,) bool names the rows to do it without.
+
         Raises:
-            ConfigError: a key of `cond` that is not in `wants`, or one of `wants` that is missing.
+            ConfigError: a key of `cond` that is not in `wants`, or no label where it needs one.
         """
         refuse_unknown(cond, self.wants)
         height, width = x.shape[-2:]
-        emb = self.embedding(told, label(cond) if self.wants else None)
+        emb = self.embedding(told, label(cond) if "label" in self.wants else None)
         h = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
         h = self.enter(F.pixel_unshuffle(h, self.patch))
-        h = self.level(h, emb)
+        h = self.level(h, emb, cond.get("perturb"))
         h = self.leave(F.silu(self.norm(h)))
         return F.pixel_shuffle(h, self.patch)[..., :height, :width]
 
@@ -153,9 +157,9 @@ class Level(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, h: Tensor, emb: Tensor, perturb: Tensor | None) -> Tensor:
         for part in self.parts:
-            h = part(h, emb)
+            h = part(h, emb, perturb)
         return h
 
 
@@ -174,8 +178,8 @@ class Lower(nn.Module):
         self.level = level
         self.up = nn.Conv2d(inner, 4 * outer, 1)
 
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
-        return h + unfold(self.up(self.level(self.down(h), emb)))
+    def forward(self, h: Tensor, emb: Tensor, perturb: Tensor | None) -> Tensor:
+        return h + unfold(self.up(self.level(self.down(h), emb, perturb)))
 
 
 class Block(nn.Module):
@@ -195,12 +199,12 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.attention = Attention(channels) if attends else None
 
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, h: Tensor, emb: Tensor, perturb: Tensor | None = None) -> Tensor:
         scale, shift = self.modulation(emb)[..., None, None].chunk(2, dim=1)
         y = self.norm2(self.conv1(F.silu(self.norm1(h))))
         y = F.silu(torch.addcmul(shift, y, scale + 1))
         h = h + self.conv2(self.dropout(y))
-        return h if self.attention is None else self.attention(h)
+        return h if self.attention is None else self.attention(h, perturb)
 
 
 class Attention(nn.Module):
@@ -214,12 +218,12 @@ class Attention(nn.Module):
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.leave = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, perturb: Tensor | None = None) -> Tensor:
         batch, channels, height, width = h.shape
         tokens = self.qkv(self.norm(h)).permute(0, 2, 3, 1)  # (B, H, W, 3C)
         tokens = tokens.reshape(batch, height * width, 3, self.heads, -1)
         q, k, v = tokens.permute(2, 0, 3, 1, 4)  # each (B, heads, H·W, C/heads)
-        y = attend(q, k, v)
+        y = unmixed(attend(q, k, v), v, perturb)
         y = y.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         out: Tensor = h + self.leave(y)
         return out

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from couette.contracts import Cond, Sizes
 from couette.errors import ConfigError
-from couette.networks.common import label, refuse_unknown, require_multiple
+from couette.networks.common import label, refuse_unknown, require_multiple, unmixed
 from couette.networks.embeddings import sinusoidal
 from couette.registry import NETWORKS
 
@@ -43,7 +43,7 @@ class _Layers(NamedTuple):
         return ResnetBlock(inside, outside, self)
 
     def attention(self, channels: int, wanted: bool) -> nn.Module:
-        return Attention(channels, self) if wanted else nn.Identity()
+        return Attention(channels, self) if wanted else NoAttention()
 
 
 class ResnetBlock(nn.Module):
@@ -84,16 +84,24 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(channels, inner)
         self.to_out = nn.Sequential(nn.Linear(inner, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W)."""
+    def forward(self, x: Tensor, perturb: Tensor | None) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W); without attention in the rows of `perturb` (B,) bool."""
         pixels = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
         query, key, value = (
             project(pixels).unflatten(2, (-1, self.head)).transpose(1, 2)  # (B, heads, HW, head)
             for project in (self.to_q, self.to_k, self.to_v)
         )
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = unmixed(F.scaled_dot_product_attention(query, key, value), value, perturb)
         out: Tensor = self.to_out(mixed.transpose(1, 2).flatten(2))  # (B, HW, C)
         return x + out.transpose(1, 2).reshape(x.shape)
+
+
+class NoAttention(nn.Module):
+    """Where a level has none."""
+
+    def forward(self, x: Tensor, perturb: Tensor | None) -> Tensor:
+        """x as it is."""
+        return x
 
 
 class Downsample(nn.Module):
@@ -149,11 +157,11 @@ class DownBlock(nn.Module):
         halving = [Downsample(outside, layers.padding)] if halve else []
         self.downsamplers = nn.ModuleList(halving)
 
-    def forward(self, x: Tensor, embedded: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, embedded: Tensor, perturb: Tensor | None) -> list[Tensor]:
         """Every map on the way, for the skips; the last is where the next level starts."""
         maps = []
         for resnet, attention in zip(self.resnets, self.attentions, strict=True):
-            x = attention(resnet(x, embedded))
+            x = attention(resnet(x, embedded), perturb)
             maps.append(x)
         for downsample in self.downsamplers:
             x = downsample(x)
@@ -169,8 +177,8 @@ class MidBlock(nn.Module):
         self.attentions = nn.ModuleList([layers.attention(channels, attention)])
         self.resnets = nn.ModuleList(layers.resnet(channels, channels) for _ in range(2))
 
-    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
-        x = self.attentions[0](self.resnets[0](x, embedded))
+    def forward(self, x: Tensor, embedded: Tensor, perturb: Tensor | None) -> Tensor:
+        x = self.attentions[0](self.resnets[0](x, embedded), perturb)
         result: Tensor = self.resnets[1](x, embedded)
         return result
 
@@ -196,10 +204,12 @@ class UpBlock(nn.Module):
         self.attentions = nn.ModuleList(layers.attention(outside, attention) for _ in skips)
         self.upsamplers = nn.ModuleList([Upsample(outside)] if double else [])
 
-    def forward(self, x: Tensor, skips: list[Tensor], embedded: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, skips: list[Tensor], embedded: Tensor, perturb: Tensor | None
+    ) -> Tensor:
         """Takes its skips from the end of `skips`."""
         for resnet, attention in zip(self.resnets, self.attentions, strict=True):
-            x = attention(resnet(torch.cat((x, skips.pop()), dim=1), embedded))
+            x = attention(resnet(torch.cat((x, skips.pop()), dim=1), embedded), perturb)
         for upsample in self.upsamplers:
             x = upsample(x)
         return x
@@ -254,7 +264,8 @@ class UNet2D(nn.Module):
         _check(widths, attention, norm_num_groups, attention_head_dim, mid_attention)
         require_multiple(sizes, 2 ** (len(widths) - 1), "unet2d")
         first, last = widths[0], widths[-1]
-        self.wants = frozenset({"label"}) if sizes.classes else frozenset[str]()
+        wanted = {"label": sizes.classes, "perturb": mid_attention or any(attention)}
+        self.wants = frozenset(key for key, there in wanted.items() if there)
         self.waves = partial(
             sinusoidal, width=first, cosine_first=flip_sin_to_cos, shift=freq_shift
         )
@@ -283,21 +294,22 @@ class UNet2D(nn.Module):
 
         Args:
             told: (B,) counting steps, 0 to about 1000.
-            cond: "label" (B,) int64 in [0, K], K meaning "none", where there are K classes.
+            cond: "label" (B,) int64 in [0, K], K meaning "none", where there are K classes; where
+                the network attends, "perturb" (B,) bool, the rows to do it without.
 
         Raises:
             ConfigError: a key of `cond` that the network can't be told, or no label where it
                 needs one.
         """
         refuse_unknown(cond, self.wants)
-        embedded = self._embed(told, cond, x.dtype)
+        embedded, perturb = self._embed(told, cond, x.dtype), cond.get("perturb")
         x = self.conv_in(x)
         skips = [x]
         for down in self.down_blocks:
-            skips += down(skips[-1], embedded)
-        x = self.mid_block(skips[-1], embedded)
+            skips += down(skips[-1], embedded, perturb)
+        x = self.mid_block(skips[-1], embedded, perturb)
         for up in self.up_blocks:
-            x = up(x, skips, embedded)
+            x = up(x, skips, embedded, perturb)
         result: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
         return result
 

@@ -5,10 +5,12 @@ a file imported here.
 """
 
 from couette.recipes.berkeley import berkeley_class, berkeley_time, denoiser
+from couette.recipes.classifier import classifier
 from couette.recipes.course import course_basic, course_unet, ddpm
 from couette.recipes.default import default, digits, points
 from couette.recipes.fitting import fit
 from couette.recipes.session import Drawn, Event, Note, Saved, Session
+from couette.recipes.states import absorbing, multinomial
 from couette.registry import RECIPES
 
 __all__ = [
@@ -18,8 +20,10 @@ __all__ = [
     "Note",
     "Saved",
     "Session",
+    "absorbing",
     "berkeley_class",
     "berkeley_time",
+    "classifier",
     "course_basic",
     "course_unet",
     "ddpm",
@@ -27,5 +31,6 @@ __all__ = [
     "denoiser",
     "digits",
     "fit",
+    "multinomial",
     "points",
 ]

@@ -30,9 +30,7 @@ _T300 = DiffusionConfig(
     times=spec("uniform"),
     drop=1.0,
 )
-_ANCESTRAL = SamplingConfig(
-    sampler=spec("ddpm", variance="beta"), grid=spec("strided"), steps=300, clip=False
-)
+_ANCESTRAL = SamplingConfig(sampler=spec("ddpm", variance="beta"), grid=spec("strided"), steps=300)
 
 
 @RECIPES.register("denoiser")

@@ -8,16 +8,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from couette.config import ModelConfig, RunConfig
-from couette.contracts import Codec
+from couette.config import STATES, ModelConfig, RunConfig
+from couette.contracts import Codec, Objective
 from couette.data import Dataset
 from couette.denoiser import build_denoiser
+from couette.discrete import objective_for
 from couette.errors import ConfigError, DataError
 from couette.model import build_network
 from couette.recipes.fitting import unlabelled
-from couette.registry import CODECS
+from couette.registry import CODECS, OBJECTIVES
 from couette.runtime import Runtime
-from couette.training import DiffusionObjective, PowerAverage, Stream, Trainer
+from couette.training import PowerAverage, Stream, Trainer
 from couette.training.plan import Plan
 
 _PROBED = 32
@@ -44,6 +45,7 @@ def model_config(config: RunConfig, data: Dataset) -> ModelConfig:
     """
     described = ModelConfig(
         recipe=config.recipe,
+        objective=config.objective,
         channels=data.channels,
         height=data.height,
         width=data.width,
@@ -72,8 +74,7 @@ def build_trainer(
     network = runtime.place(build_network(model))
     if runtime.compile:
         network.compile()
-    denoiser = build_denoiser(config.diffusion, cast(Any, network), runtime)
-    objective = DiffusionObjective(denoiser, config.diffusion, len(model.classes), training.seed)
+    objective = _objective(config, model, network, runtime)
     average = PowerAverage(network, training.average) if training.average else None
     stream = _stream(config, model, data, runtime.device, training.batch)
     return network, Trainer(objective, stream, training, Plan(training, len(data)), average)
@@ -98,10 +99,20 @@ def build_probe(
     """A throw-away network and its loss on one small batch, for the runtime to time."""
     with torch.random.fork_rng(devices=[]):
         network = Runtime().place(build_network(model))
-    denoiser = build_denoiser(config.diffusion, cast(Any, network))
-    objective = DiffusionObjective(denoiser, config.diffusion, len(model.classes), 0).train()
+    objective = _objective(config, model, network, Runtime()).train()
     batch = _stream(config, model, data, "cpu", min(_PROBED, config.training.batch))(0)
     return network, lambda: objective(batch, "network").loss.mean()
+
+
+def _objective(
+    config: RunConfig, model: ModelConfig, network: nn.Module, runtime: Runtime
+) -> Objective:
+    denoiser = build_denoiser(config.diffusion, cast(Any, network), runtime)
+    given = denoiser, config.diffusion, len(model.classes), config.training.seed
+    if config.diffusion.noise in STATES:
+        return objective_for(*given)
+    objective: Objective = OBJECTIVES.build(config.objective, *given)
+    return objective
 
 
 def _stream(

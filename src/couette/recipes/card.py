@@ -9,6 +9,27 @@ if TYPE_CHECKING:
     from couette.recipes.session import Session
 
 
+_KINDS = {
+    "diffusion": (
+        "A diffusion model",
+        """```
+couette sample {run} --count 16
+couette eval {run}
+```
+Samples may repeat training pictures; `couette eval` shows each beside its nearest one.""",
+    ),
+    "classifier": (
+        "A classifier of noised pictures",
+        """```
+couette sample MODEL --guider classifier:run={run} --label 0 --guidance 2
+couette show MODEL gradients --classifier {run}
+```
+MODEL is a run with the same data and noise schedule; it needs no labels of its own.""",
+    ),
+}
+"""What a run's product is called, and how it is used."""
+
+
 def card(session: Session, step: int) -> str:
     """What the model is, what it was trained on and how to use it, as Markdown."""
     config, model = session.config, session.model_config
@@ -16,10 +37,11 @@ def card(session: Session, step: int) -> str:
     data = "\n".join(f"- {line}" for line in session.data.train.describe().splitlines())
     length = session.trainer.plan
     labels = ", ".join(model.classes[:20]) + (", …" if len(model.classes) > 20 else "")
-    run = shlex.quote(str(session.folder.path))
+    kind, use = _KINDS[config.objective.name]
+    use = use.format(run=shlex.quote(str(session.folder.path)))
     return f"""# {session.folder.path.name}
 
-A diffusion model trained with Couette's recipe `{config.recipe}`, at step {step:,}
+{kind} trained with Couette's recipe `{config.recipe}`, at step {step:,}
 ({length.epoch(step):.1f} epochs, {length.seconds / 60:.1f} minutes).
 
 ## Data
@@ -35,9 +57,5 @@ A diffusion model trained with Couette's recipe `{config.recipe}`, at step {step
 - {session.runtime.describe()}
 
 ## Use
-```
-couette sample {run} --count 16
-couette eval {run}
-```
-Samples may repeat training pictures; `couette eval` shows each beside its nearest one.
+{use}
 """

@@ -96,6 +96,9 @@ def ddpm() -> RunConfig:
         ),
         training=_ADAM.model_copy(update={"epochs": 5}),
         sampling=SamplingConfig(
-            sampler=spec("ddpm", variance="beta"), grid=spec("strided"), steps=1000, clip=True
+            sampler=spec("ddpm", variance="beta"),
+            grid=spec("strided"),
+            steps=1000,
+            threshold=spec("static"),
         ),
     )

@@ -8,7 +8,7 @@ from couette.config import ModelConfig, RunConfig, Spec, spec
 from couette.data import Dataset
 from couette.errors import ConfigError
 from couette.model import build_network
-from couette.registry import PARTS
+from couette.registry import CHAINS, PARTS
 
 AUTO = "auto"
 
@@ -34,6 +34,10 @@ def fit(config: RunConfig, data: Dataset) -> RunConfig:
         group, _, name = path.rpartition(".")
         explicit = registry.explicit(getattr(getattr(config, group) if group else config, name))
         config = config.replace(**({group: {name: explicit}} if group else {name: explicit}))
+    for path, registry in CHAINS.items():
+        group, _, name = path.rpartition(".")
+        chain = tuple(map(registry.explicit, getattr(getattr(config, group), name)))
+        config = config.replace(**{group: {name: chain}})
     return config
 
 
@@ -47,11 +51,14 @@ def network_for(data: Dataset) -> Spec:
 
 def unlabelled(config: ModelConfig) -> ModelConfig:
     """The model without its classes, if its network has no use for them; there is nothing to
-    guide by then."""
+    guide by then. A classifier's are what it answers."""
+    if config.objective.name == "classifier":
+        return config
     if config.classes:
         with torch.device("meta"):
             wants: frozenset[str] = getattr(build_network(config), "wants", frozenset())
         if "label" in wants:
             return config
-    sampling = config.sampling.model_copy(update={"guidance": 1.0})
+    off = {"guidance": 1.0, "guider": (spec("cfg"),)}
+    sampling = config.sampling.model_copy(update=off)
     return config.model_copy(update={"classes": (), "sampling": sampling})

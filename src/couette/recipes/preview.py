@@ -13,6 +13,7 @@ from couette.contracts import Ask, Level
 from couette.data import Dataset, to_float
 from couette.generate import finished, in_turn, shortened, steps
 from couette.model import Model
+from couette.recipes.answers import answers
 from couette.render import beside, dye, grid, strip
 from couette.runtime import evaluating
 from couette.schedules import mixed
@@ -25,7 +26,8 @@ Stop = Callable[[], bool]
 
 
 def preview(models: dict[str, Model], data: Dataset, seed: int, stop: Stop) -> Image | None:
-    """Samples of each model side by side; for a one-step denoiser, what it makes of noise.
+    """Samples of each model side by side; what a one-step denoiser makes of noise; what a
+    classifier answers.
 
     Args:
         models: by the name above their sheet ("weights", "average").
@@ -37,6 +39,8 @@ def preview(models: dict[str, Model], data: Dataset, seed: int, stop: Stop) -> I
         The sheet, or None where `stop` said so.
     """
     model = next(iter(models.values()))
+    if model.config.objective.name == "classifier":
+        return answers(models, data, seed)
     times = model.config.diffusion.times
     if times.name == "fixed":
         return denoised(models, data, float(times.settings.get("sigma", 0.5)), seed)

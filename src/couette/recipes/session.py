@@ -284,6 +284,8 @@ class Session:
             InputError: with what does not fit.
         """
         model = self.models["weights"]
+        if model.config.objective.name == "classifier":
+            return
         if model.config.diffusion.times.name == "fixed":
             return
         steps(model, [Ask()], sampling=model.config.sampling)
@@ -316,7 +318,14 @@ class Session:
                 "trained on; resume with the same data, or begin anew with another --out."
             )
         before = fit(self.folder.config(), self.data.train)
-        for path in ("network", "codec", "diffusion", "training.seed", "training.batch"):
+        for path in (
+            "objective",
+            "network",
+            "codec",
+            "diffusion",
+            "training.seed",
+            "training.batch",
+        ):
             was, now = (attrgetter(path)(config) for config in (before, self.config))
             if was != now:
                 raise ConfigError(

@@ -39,6 +39,9 @@ _TICK = 28
 _SHOWN_LOG_SNR = 25.0
 """Beyond it nothing is left to see of the smaller part, and rounding decides the number."""
 
+_LINEAR_BETA = 0.1
+"""Beside a larger β, DDPM's own (up to 0.02) would lie on the axis."""
+
 
 class Levels(NamedTuple):
     """A noise schedule at times t (N,): x_t = alpha·x0 + sigma·eps; beta where it is a table's."""
@@ -183,6 +186,8 @@ def schedules(levels: Mapping[str, Levels], *, x: str = "$t$", title: str = "") 
         snr_axes.plot(t, _log_snr(alpha, sigma), color=colour)
     if beta_axes is not None:
         _name(beta_axes, x, r"$\beta_t$", "noise added at a step")
+        if beta_axes.get_ylim()[1] > _LINEAR_BETA:
+            beta_axes.set_yscale("log")
     _name(bar_axes, x, r"$\bar\alpha_t = \alpha_t^2$", "signal kept")
     _name(mix_axes, x, r"$\alpha_t$,  $\sigma_t$", "signal (solid) and noise (dashed)")
     _name(snr_axes, x, r"$\ln(\alpha_t^2 / \sigma_t^2)$", "log signal-to-noise ratio")

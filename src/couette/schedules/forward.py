@@ -55,6 +55,14 @@ def log_snr(level: Level) -> Tensor:
     return 2 * (level.alpha.log() - level.sigma.log())
 
 
+def preserving(ratio: Tensor) -> Level:
+    """The variance-preserving level of a ratio sigma/alpha: alpha² + sigma² = 1.
+
+    0 gives exactly (1, 0) and infinity exactly (0, 1).
+    """
+    return Level((1 + ratio.square()).rsqrt(), (1 + ratio.pow(-2)).rsqrt())
+
+
 def entries(schedule: Schedule) -> int | None:
     """How many entries the schedule's table has; None where it is continuous."""
     count: int | None = getattr(schedule, "steps", None)

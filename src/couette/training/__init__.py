@@ -1,9 +1,20 @@
 """One trainer for any objective. It knows no sampler and draws no pictures."""
 
+from couette.registry import OBJECTIVES
 from couette.training import pairings
 from couette.training.average import PowerAverage
+from couette.training.classifier import NoisyClassifierObjective
 from couette.training.diffusion import DiffusionObjective
 from couette.training.stream import Stream
 from couette.training.trainer import Progress, Trainer
 
-__all__ = ["DiffusionObjective", "PowerAverage", "Progress", "Stream", "Trainer", "pairings"]
+__all__ = [
+    "OBJECTIVES",
+    "DiffusionObjective",
+    "NoisyClassifierObjective",
+    "PowerAverage",
+    "Progress",
+    "Stream",
+    "Trainer",
+    "pairings",
+]

@@ -9,15 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from couette.config import DiffusionConfig
-from couette.contracts import Batch, Cond, Level, Losses, Objective, Prediction, Scalings
+from couette.contracts import (
+    Batch,
+    Cond,
+    Corruption,
+    Level,
+    Losses,
+    Objective,
+    Prediction,
+    Scalings,
+)
 from couette.denoiser import Denoiser, LogVariance, bound_term, regular, restored, singular, target
 from couette.errors import ConfigError
-from couette.registry import LOSSES, PAIRINGS, TIMES, WEIGHTINGS
+from couette.registry import LOSSES, OBJECTIVES, PAIRINGS, TIMES, WEIGHTINGS
 from couette.schedules import entries, log_snr, mixed
 from couette.tensors import Stream, expand, normal, uniform
 from couette.training.importance import Importance
 
 
+@OBJECTIVES.register("diffusion")
 class DiffusionObjective(Objective):
     """The weighted error of the network's output at random noise levels.
 
@@ -104,14 +114,13 @@ class DiffusionObjective(Objective):
 
     def _noise(self, batch: Batch) -> Tensor:
         """Noise like the data, (B, C, H, W)."""
-        x0, keys = batch.data, batch.keys.to(batch.data.device)
-        draw = normal if self.denoiser.corruption.noise == "normal" else uniform
-        eps = draw(self.seed, keys, Stream.NOISE, x0.shape[1:])
+        eps = keyed_noise(batch, self.denoiser.corruption, self.seed)
         if self.training:
             if self.config.offset:
-                offset = normal(self.seed, keys, Stream.OFFSET, (x0.shape[1], 1, 1))
-                eps = eps + self.config.offset * offset
-            eps = self.pair(eps, x0)
+                shape = (batch.data.shape[1], 1, 1)
+                keys = batch.keys.to(eps.device)
+                eps = eps + self.config.offset * normal(self.seed, keys, Stream.OFFSET, shape)
+            eps = self.pair(eps, batch.data)
         return eps.contiguous(memory_format=torch.channels_last)
 
     def _recalled(self, batch: Batch, x: Tensor, t: Tensor, cond: Cond) -> Cond:
@@ -145,3 +154,17 @@ class DiffusionObjective(Objective):
                 f"'{config.parameterization}' can't say what the picture is; predict one of "
                 f"{', '.join(regular(end))}."
             )
+
+
+def corrupted(batch: Batch, t: Tensor, corruption: Corruption, seed: int) -> Tensor:
+    """A batch at the times t (B,), with the noise that is its own."""
+    x0, level = batch.data, corruption.schedule.level(t)
+    eps = keyed_noise(batch, corruption, seed)
+    return mixed(x0, Level(expand(level.alpha, x0), expand(level.sigma, x0)), eps)
+
+
+def keyed_noise(batch: Batch, corruption: Corruption, seed: int) -> Tensor:
+    """Noise like the data, (B, C, H, W): a function of the seed and of `batch.keys`."""
+    draw = normal if corruption.noise == "normal" else uniform
+    eps = draw(seed, batch.keys.to(batch.data.device), Stream.NOISE, batch.data.shape[1:])
+    return eps.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,95 @@
+"""What the lab found, as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from couette.laboratory.results import Results
+from couette.laboratory.trials import Outcome
+from couette.render import curves, grid, save
+
+
+def write(results: Results, folder: Path, floor: float | None = None) -> list[Path]:
+    """Draw the figures into a folder.
+
+    `error.png` and `frechet.png`: against evaluations, a line for each sampler on a grid;
+    `pictures.png`: the first picture of every trial, a row for each sampler and grid, a column for
+    each number of steps.
+
+    Args:
+        results: all outcomes.
+        folder: where to.
+        floor: the Fréchet distance of real pictures, where that was measured.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    done = [each for each in results if each.refused is None]
+    figures = {}
+    for name, axis in (("error", "error (RMS, of [−1, 1])"), ("frechet", "Fréchet distance")):
+        series = _series(done, name)
+        if name == "frechet" and floor is not None and series:
+            ends = [min(x[0] for x, _ in series.values()), max(x[-1] for x, _ in series.values())]
+            series["real pictures (floor)"] = (ends, [floor, floor])
+        if series:
+            figures[name] = curves(
+                series,
+                x="evaluations of the network",
+                y=axis,
+                log_x=True,
+                log_y=True,
+                marks=True,
+            )
+    rows = _rows(done, results.pictures)
+    if rows is not None:
+        figures["pictures"] = rows
+    paths = []
+    for name, image in figures.items():
+        paths.append(folder / f"{name}.png")
+        save(image, paths[-1])
+    return paths
+
+
+def _series(done: Sequence[Outcome], field: str) -> dict[str, tuple[list[float], list[float]]]:
+    """A line for each sampler on each grid; grids are named only where there are several."""
+    several = len({each.grid.partition(":")[0] for each in done}) > 1
+    found: dict[str, list[tuple[float, float]]] = {}
+    for each in done:
+        value = getattr(each, field)
+        if value is not None and each.evaluations:
+            found.setdefault(_named(each, several), []).append((each.evaluations, value))
+    return {
+        name: ([x for x, _ in sorted(points)], [y for _, y in sorted(points)])
+        for name, points in found.items()
+    }
+
+
+def _named(each: Outcome, several: bool) -> str:
+    sampler = each.sampler.partition(":")[0]
+    return f"{sampler}, {each.grid.partition(':')[0]}" if several else sampler
+
+
+def _rows(done: Sequence[Outcome], drawn: Mapping[str, Tensor]) -> Image.Image | None:
+    shown = [each for each in done if each.trial in drawn]
+    if not shown:
+        return None
+    steps = sorted({each.steps for each in shown})
+    names = list(dict.fromkeys(_named(each, several=True) for each in shown))
+    first = next(iter(drawn.values()))
+    if first.shape[0] not in (1, 3):
+        return None
+    blank = torch.ones_like(first)
+    placed = {(_named(each, True), each.steps): drawn[each.trial] for each in shown}
+    cells = torch.stack([placed.get((name, count), blank) for name in names for count in steps])
+    return grid(
+        np.asarray(cells),
+        columns=len(steps),
+        column_titles=[f"{count} steps" for count in steps],
+        row_titles=names,
+    )

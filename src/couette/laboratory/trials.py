@@ -1,0 +1,93 @@
+"""What is tried, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+from couette.config import SamplingConfig, Spec
+from couette.contracts import Corruption
+from couette.errors import InputError
+from couette.registry import GRIDS, SAMPLERS
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to draw: a sampler on a grid of so many steps."""
+
+    sampler: Spec
+    grid: Spec
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.sampler} on {self.grid}, {self.steps} steps"
+
+    def sampling(self, base: SamplingConfig) -> SamplingConfig:
+        """`base` with this trial's sampler, grid and steps."""
+        changed = {"sampler": self.sampler, "grid": self.grid, "steps": self.steps}
+        return base.model_copy(update=changed)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial.
+
+    evaluations: of the denoiser, counted; a guided one counts once.
+    error: root mean squared difference from the fine solution, in units of [-1, 1]; None for a
+        sampler that draws noise, which has no one solution.
+    frechet: the Fréchet distance of its samples; None where none were compared.
+    seconds: to draw the pictures whose error was measured.
+    refused: why it could not be done, in a sentence; else None.
+    """
+
+    trial: str
+    sampler: str
+    grid: str
+    steps: int
+    evaluations: int | None = None
+    error: float | None = None
+    frechet: float | None = None
+    seconds: float | None = None
+    refused: str | None = None
+
+    @classmethod
+    def of(cls, trial: Trial, **found: Any) -> Outcome:
+        """The outcome of a trial, with what was found."""
+        return cls(str(trial), str(trial.sampler), str(trial.grid), trial.steps, **found)
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def trials(
+    samplers: Sequence[Spec], grids: Sequence[Spec], steps: Sequence[int]
+) -> Iterator[Trial]:
+    """Every sampler on every grid in every number of steps, few steps first.
+
+    Raises:
+        InputError: nothing to try, or a number of steps below 1.
+        UnknownName, ConfigError: a part or setting that does not exist.
+    """
+    if not samplers or not grids or not steps:
+        raise InputError(
+            "The lab needs a sampler, a grid and a number of steps; name at least one."
+        )
+    if min(steps) < 1:
+        raise InputError(f"A sampler takes at least 1 step, not {min(steps)}.")
+    whole = [
+        [registry.explicit(each) for each in specs]
+        for registry, specs in ((SAMPLERS, samplers), (GRIDS, grids))
+    ]
+    for count, grid, sampler in product(sorted(set(steps)), whole[1], whole[0]):
+        yield Trial(sampler, grid, count)
+
+
+def every(corruption: Corruption) -> list[Spec]:
+    """All samplers that take this corruption, each as it stands, but for two that are Euler by
+    another name and those that run backwards."""
+    names = [name for name in SAMPLERS if name not in ("ddim", "mix")]
+    if corruption.noise != "normal":
+        names = [name for name in names if SAMPLERS.trait(name, "mix")]
+    return [Spec(name=name) for name in names if not SAMPLERS.trait(name, "rising")]
