@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 import couette.denoiser
 import couette.samplers  # noqa: F401  (the registries must be full before tests ask for names)
@@ -55,6 +56,46 @@ class Gaussian:
         """The probability-flow ODE from level a to b: quantiles stay quantiles."""
         spread = (self.variance(b) / self.variance(a)).sqrt()
         return b.alpha * self.mean + spread * (x - a.alpha * self.mean)
+
+
+class Mixture:
+    """Two bumps in one dimension, in float64: the prediction is not linear in x.
+
+    x_t is a mixture of normals of means αm_k and variances α²s_k² + σ²; E[x0 | x_t] is the mean of
+    what each bump alone would say, weighted by how likely x_t is of it.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.corruption = Corruption(schedule)
+        self.shares = torch.tensor([0.35, 0.65], dtype=torch.float64)
+        self.means = torch.tensor([-0.8, 0.6], dtype=torch.float64)
+        self.stds = torch.tensor([0.3, 0.45], dtype=torch.float64)
+
+    def bumps(self, level: Level) -> Normal:
+        spread = ((level.alpha * self.stds).square() + level.sigma.square()).sqrt()
+        return Normal(level.alpha * self.means, spread, validate_args=False)
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+        level = self.corruption.schedule.level(t)
+        bumps, x = self.bumps(level), x.unsqueeze(-1)
+        whose = (bumps.log_prob(x) + self.shares.log()).softmax(-1)
+        gain = level.alpha * (self.stds / bumps.stddev).square()
+        return Prediction((whose * (self.means + gain * (x - bumps.mean))).sum(-1))
+
+    def below(self, x: Tensor, level: Level) -> Tensor:
+        """The share of x_t that lies below x."""
+        return (self.shares * self.bumps(level).cdf(x.unsqueeze(-1))).sum(-1)
+
+    def carried(self, x: Tensor, a: Level, b: Level) -> Tensor:
+        """The probability-flow ODE from level a to b: on a line, quantiles stay quantiles."""
+        share = self.below(x, a)
+        reach = 20 * (b.alpha + b.sigma)
+        low, high = torch.full_like(x, -float(reach)), torch.full_like(x, float(reach))
+        for _ in range(100):
+            middle = (low + high) / 2
+            beyond = self.below(middle, b) > share
+            low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
+        return (low + high) / 2
 
 
 class Constant:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -87,7 +88,10 @@ def trials(
 def every(corruption: Corruption) -> list[Spec]:
     """All samplers that take this corruption, each as it stands, but for two that are Euler by
     another name and those that run backwards."""
-    names = [name for name in SAMPLERS if name not in ("ddim", "mix")]
-    if corruption.noise != "normal":
-        names = [name for name in names if SAMPLERS.trait(name, "mix")]
-    return [Spec(name=name) for name in names if not SAMPLERS.trait(name, "rising")]
+
+    def fits(name: str) -> bool:
+        told = partial(SAMPLERS.trait, name)
+        normal = corruption.noise == "normal" or bool(told("mix"))
+        return normal and not (told("inverse") or told("states"))
+
+    return [Spec(name=name) for name in SAMPLERS if name not in ("ddim", "mix") and fits(name)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from couette.contracts import Cond, Denoise, Level, Noise, Step
 from couette.errors import InputError
 from couette.registry import SAMPLERS
-from couette.samplers.moves import move, need_normal, posterior, stretches
+from couette.samplers.moves import move, need_normal, posterior, slope, stretches, transfer
 
 
 @SAMPLERS.register("ddim", order=1, mix=True)
@@ -62,3 +62,31 @@ def mix(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) ->
     On the flow schedule with an even grid t = 1 − i/n: x ← x·(1 − m) + x0·m with m = 1/(n − i).
     """
     return ddim(denoise, x, times, cond, noise)
+
+
+@SAMPLERS.register("ddim-inverse", order=1, inverse=True)
+def ddim_inverse(
+    denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise
+) -> Iterator[Step]:
+    """DDIM's steps climbed the other way, from a picture to the noise it comes from.
+
+    Song et al. 2021, sec. 4.3; Dhariwal & Nichol 2021, app. F. Each step asks at its upper end, as
+    ddim does on its way down, but of the x it has: where that changes little, ddim retraces it.
+
+    Args:
+        denoise, x, cond, noise: as every sampler's; x is the picture, at the first time.
+        times: (N + 1,) float64, RISING.
+
+    Raises:
+        InputError: times that do not rise, or a corruption whose noise is not normal.
+    """
+    need_normal(denoise, "ddim-inverse")
+    if times.numel() < 2 or not bool((times[1:] > times[:-1]).all()):
+        raise InputError(
+            "The sampler 'ddim-inverse' climbs from a picture to noise and needs two or more "
+            f"times, each above the one before; got {times.tolist()}."
+        )
+    for i, down in enumerate(reversed(list(stretches(denoise, times.flip(0))))):
+        p = denoise(x, down.t, cond)
+        x = transfer(x, slope(x, p, down.a), down.b, down.a)
+        yield Step(i, down.count, down.t, x, p.x0)

@@ -1,15 +1,26 @@
-"""The one move that every sampler makes."""
+"""The two lines that samplers move along.
+
+The probability-flow ODE of `x_t = alpha·x0 + sigma·eps` (Song et al. 2021, eq. 13), divided by
+sigma or by alpha, is an integral of the prediction alone:
+
+    y = x/sigma,  s = alpha/sigma:   dy/ds = x0(x, t)    finite at pure noise, s = 0
+    X = x/alpha,  S = sigma/alpha:   dX/dS = eps(x, t)   finite at the picture, S = 0
+
+So a solver is an answer to one question: along which x0 does it `move`, or along which eps does it
+`transfer`? The good ones blend several predictions. Both lines have λ = log s = −log S in common.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
 from couette.contracts import Denoise, Level, Prediction
 from couette.errors import InputError
 from couette.schedules import Posterior as Posterior
+from couette.schedules import log_snr
 from couette.schedules import posterior as posterior
 
 
@@ -24,6 +35,82 @@ def move(x: Tensor, p: Prediction, a: Level, b: Level) -> Tensor:
     if p.base is None:
         return r * x + (b.alpha - a.alpha * r) * p.x0
     return r * x + b.alpha * p.x0 - a.alpha * r * p.base
+
+
+class Slope(NamedTuple):
+    """A prediction as dX/dS.
+
+    eps: the noise in x, as the prediction has it.
+    gap: x0 − base, by which a move lands beside the line (CFG++); None where base is x0.
+    """
+
+    eps: Tensor
+    gap: Tensor | None = None
+
+
+def slope(x: Tensor, p: Prediction, level: Level) -> Slope:
+    """What a prediction for x at a level says of the noise: eps = (x − alpha·base)/sigma."""
+    if p.base is None:
+        return Slope((x - level.alpha * p.x0) / level.sigma)
+    return Slope((x - level.alpha * p.base) / level.sigma, p.x0 - p.base)
+
+
+def transfer(x: Tensor, along: Slope, a: Level, b: Level) -> Tensor:
+    """Carry x from level a to level b along eps: x_b/alpha_b = x/alpha_a + (S_b − S_a)·eps.
+
+    The transfer part of Liu et al. 2022 (PNDM), eq. 11. With x's own slope it is `move`; from
+    alpha = 0 only that can be done.
+    """
+    q = b.alpha / a.alpha
+    moved = q * x + (b.sigma - a.sigma * q) * along.eps
+    return moved if along.gap is None else moved + b.alpha * along.gap
+
+
+Part = TypeVar("Part", Prediction, Slope)
+
+
+def blend(weights: Iterable[Tensor | float], parts: Iterable[Part]) -> Part:
+    """Σ wᵢ·partᵢ, field by field; a field that some part lacks is left out.
+
+    The weights stand for the first parts: those beyond them count for nothing.
+    """
+    used = list(zip(weights, parts, strict=False))
+    fields = zip(*(part for _, part in used), strict=True)
+    kind: Callable[..., Part] = type(used[0][1])
+    return kind(*(_weighted([w for w, _ in used], field) for field in fields))
+
+
+def _weighted(
+    weights: Iterable[Tensor | float], values: tuple[Tensor | None, ...]
+) -> Tensor | None:
+    total = None
+    for weight, value in zip(weights, values, strict=True):
+        if value is None:
+            return None
+        total = weight * value if total is None else total + weight * value
+    return total
+
+
+def half_log_snr(level: Level) -> Tensor:
+    """λ = log(alpha/sigma): −∞ at pure noise, ∞ at the picture (Lu et al. 2022, sec. 3)."""
+    return log_snr(level) / 2
+
+
+def level_at(denoise: Denoise, lam: Tensor) -> tuple[Tensor, Level]:
+    """The time and the level at which λ is `lam`."""
+    schedule = denoise.corruption.schedule
+    t = schedule.time(2 * lam)
+    return t, schedule.level(t)
+
+
+def is_noise(level: Level) -> bool:
+    """Whether alpha is 0, or so small that x/alpha keeps few of the digits of a float32 x."""
+    return bool(level.alpha <= 1e-3 * level.sigma)
+
+
+def is_clean(level: Level) -> bool:
+    """Whether no noise is left."""
+    return bool(level.sigma == 0)
 
 
 class Stretch(NamedTuple):
@@ -62,6 +149,6 @@ def need_normal(denoise: Denoise, name: str) -> None:
     """
     if denoise.corruption.noise != "normal":
         raise InputError(
-            f"The sampler '{name}' adds normal noise, but this model was trained on uniform noise; "
-            "use 'mix', 'euler' or 'ddim'."
+            f"The sampler '{name}' needs normal noise, but this model was trained on uniform "
+            "noise; use 'mix', 'euler' or 'ddim'."
         )
