@@ -269,6 +269,9 @@ FAMILIES = [
     (registry.SAMPLERS, "sampler"),
     (registry.GRIDS, "grid"),
     (registry.TIMES, "times"),
+    (registry.WEIGHTINGS, "weighting"),
+    (registry.LOSSES, "loss"),
+    (registry.PAIRINGS, "pairing"),
 ]
 
 

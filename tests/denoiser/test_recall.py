@@ -15,8 +15,9 @@ from couette.contracts import Ask, Cond, Corruption, Prediction, Sizes
 from couette.denoiser import recalling
 from couette.errors import ConfigError
 from couette.generate import pictures
-from couette.guidance import classifier_free
+from couette.guidance import GUIDANCE, Terms
 from couette.model import assemble, build_network
+from couette.networks.plan import count_parameters, plan
 from couette.networks.recalling import Recalling
 from couette.registry import NETWORKS
 from worlds import draw, run, schedule
@@ -28,10 +29,12 @@ SMALL = {
         "unet2d", block_out_channels=(16, 32), attention=(False, True), norm_num_groups=8
     ),
     "points": spec("points", hidden=16, depth=1),
+    "tokens": spec("tokens", width=16, depth=1),
 }
+NAMES = [name for name in NETWORKS if NETWORKS.trait(name, "gives", "pictures") == "pictures"]
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 class TestNetworks:
     def sizes(self, name: str, **more: int) -> Sizes:
         side = 1 if name == "points" else 8
@@ -58,6 +61,14 @@ class TestNetworks:
         assert bool(((some - nothing).flatten(1).abs().amax(1) > 1e-6).all())
         with pytest.raises(ConfigError, match="can't be told 'x1'"):
             network(x, told, {**cond, "x1": x})
+
+
+def test_a_plan_looks_inside() -> None:
+    sizes = Sizes(1, 8, 8)
+    network = Recalling(partial(NETWORKS.build, SMALL["unet"]), sizes)
+    rows = plan(network, sizes)
+    assert sum(row.parameters for row in rows) == count_parameters(network)
+    assert [row.name for row in rows][:1] == ["network.embedding"]
 
 
 class Remembers:
@@ -90,7 +101,7 @@ def test_a_network_that_does_not_read_it_is_left_alone() -> None:
 
 def test_both_passes_of_guidance_are_told_the_guided_prediction() -> None:
     inner = Remembers()
-    guided = classifier_free(inner, 3.0, {"label": torch.full((2,), 9)})
+    guided = GUIDANCE["cfg"](inner, Terms(3.0, {"label": torch.full((2,), 9)}))
     denoise, t = recalling(guided, cast(Any, inner)), torch.tensor(0.5).double()
     for _ in range(2):
         denoise(torch.zeros(2, 1, 1, 1), t, {"label": torch.zeros(2, dtype=torch.int64)})

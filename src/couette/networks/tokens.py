@@ -61,7 +61,7 @@ class TokenTransformer(nn.Module):
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
-        self.leave = nn.Linear(width, sizes.channels)
+        self.leave = nn.Linear(width, sizes.outputs)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
@@ -86,4 +86,4 @@ class TokenTransformer(nn.Module):
         for block in self.blocks:
             h = block(h)
         out: Tensor = self.leave(self.norm(h[:, 1:]))
-        return out.transpose(1, 2).reshape(x.shape)
+        return out.transpose(1, 2).unflatten(2, self.grid)
