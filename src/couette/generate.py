@@ -219,10 +219,9 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
         partial(_denoiser, model),
         partial(classifier_for, model),
     )
-    wants = model.denoiser.network.wants
     for each in sampling.guider:
         key = GUIDANCE.trait(each.name, "tells")
-        if key and key not in wants:
+        if key and key not in model.denoiser.network.wants:
             raise InputError(
                 f"The guider '{each.name}' needs a network with self-attention, and "
                 f"'{model.config.network}' has none; use another guider, such as auto."

@@ -102,6 +102,11 @@ class TestRescale:
         theirs = pytest.importorskip("diffusers.guiders.guider_utils")
         torch.testing.assert_close(got, theirs.rescale_noise_cfg(x0, good, phi))
 
+    def test_a_picture_of_one_value_stays_as_it_is(self) -> None:
+        flat = torch.full(SHAPE, 0.25, dtype=torch.float64)
+        got = ruled(Told([(flat, flat)]), 6, "rescale")(draw(*SHAPE), HALF, COND).x0
+        assert torch.equal(got, flat)
+
 
 class TestInterval:
     @pytest.mark.parametrize("text", ["edm", "flow", "linear", "cosine"])

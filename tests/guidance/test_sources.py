@@ -94,6 +94,13 @@ class TestClassifier:
         with pytest.raises(InputError, match="use the grid 'karras'"):
             guided(POINTS, torch.tensor(1.0, dtype=torch.float64), LABEL)
 
+    def test_uniform_noise_is_refused(self) -> None:
+        """The rule is Bayes' for normal noise only."""
+        world = mixture("flow")
+        world.corruption = world.corruption._replace(noise="uniform")
+        with pytest.raises(InputError, match="holds for normal noise"):
+            guide(world, terms(2, world), [spec("classifier", run="a")])
+
 
 class TestAuto:
     @pytest.mark.parametrize("scale", SCALES)

@@ -23,8 +23,8 @@ HELP = """couette train [DATA] [--recipe NAME] [--out RUN] [--steps N | --epochs
 DATA is a data set's name (`couette list data`) or a folder of pictures. Without --recipe the data
 choose one. Every setting of the recipe is a flag, listed below with its value in this recipe.
 Parts are chosen by name, and their own settings follow: --network unet --network.width 64; so are
---schedule, --parameterization, --weighting, --sampler, --codec and --diffusion.told and .times
-(`couette list` shows the names).
+--schedule, --parameterization, --weighting, --sampler, --threshold, --codec and --diffusion.told
+and .times; --guider takes one or more, as interval:low=0.2 apg (`couette list` shows the names).
 """
 
 _FEW = 150

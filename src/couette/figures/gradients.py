@@ -15,6 +15,7 @@ from couette.data import to_float
 from couette.errors import InputError
 from couette.figures.asked import looked_at, said
 from couette.figures.registry import Label, Length, Picture, Rows, Sampler, Seed, figure, still
+from couette.figures.reverse import matching
 from couette.figures.target import Target
 from couette.generate import ask, classifier_for, sampling_of
 from couette.generate import steps as drawn
@@ -62,6 +63,8 @@ def gradients(
             "'gradients' reads a classifier of noised pictures; train one with couette train "
             f"{target.config.data.source} --recipe classifier, and give its run as --classifier."
         )
+    if not target.unseen.classes:
+        raise InputError(f"The data of {target.described} have no labels; 'gradients' needs some.")
     model = target.model
     classify = classifier_for(model, classifier)
     guider = Spec(name="classifier", run=classifier)
@@ -72,13 +75,13 @@ def gradients(
     return [
         still(
             "gradients",
-            slopes(target, classify, rows, seed),
+            slopes(target, classify, asked, seed),
             "Below each noised picture: what would raise the probability of its own class, red "
             "where brighter and blue where darker, each scaled to its largest value.",
         ),
         still(
             "ascent",
-            _beside(climbed, guided, asked),
+            _beside(climbed, guided, [target.unseen.classes[i] for i in _labels(asked).tolist()]),
             f"Above: noise moved {CLIMBS} times along the gradient of log p(y | x), read as nearly "
             "clean: the classifier becomes sure, and nothing appears.",
             f"Below: the same classifier guides {said(sampling)}. Under each picture: p(y | x).",
@@ -86,13 +89,10 @@ def gradients(
     ]
 
 
-def slopes(target: Target, classify: Classify, rows: int, seed: int) -> Image:
-    """Held-out pictures at rising noise, each above the gradient for its own class."""
+def slopes(target: Target, classify: Classify, asked: list[Ask], seed: int) -> Image:
+    """Pictures of the classes asked for at rising noise, each above the gradient for its class."""
     model, data = target.model, target.unseen
-    if data.labels is None:
-        raise InputError(f"The data of {target.described} have no labels to ask a classifier for.")
-    index = torch.linspace(0, len(data) - 1, rows).long()
-    label = data.labels[index]
+    index, label = matching(data, asked), _labels(asked)
     device = model.denoiser.runtime.device
     clean = model.codec.encode(to_float(data.pictures(index))).to(device)
     eps = normal(seed, torch.stack((index, index), 1), Stream.SAMPLING, clean.shape[1:]).to(device)
@@ -109,7 +109,7 @@ def slopes(target: Target, classify: Classify, rows: int, seed: int) -> Image:
         pairs = torch.stack((shown.expand_as(slope), slope), 1).flatten(0, 1)
         cells.append(pairs)
         words.append([each for p in chance for each in (f"p = {p:.2f}", "")])
-    names = [f"class {data.classes[int(each)]}" for each in label]
+    names = [data.classes[each] for each in label.tolist()]
     return grid(
         torch.stack(cells, 1).flatten(0, 1),
         columns=len(NOISE),
@@ -143,7 +143,7 @@ def climb(model: Model, classify: Classify, asked: list[Ask], seed: int) -> Walk
     """
     schedule = model.denoiser.corruption.schedule
     t = schedule.time(-2 * torch.tensor(NOISE[0], dtype=torch.float64).log())
-    label = torch.tensor([each.label for each in asked])
+    label = _labels(asked)
     index = torch.arange(len(asked))
     keys = torch.stack((index, torch.zeros_like(index)), 1)
     noise = normal(seed, keys, Stream.SAMPLING, (model.shape)) / 2
@@ -162,7 +162,7 @@ def guided_walk(
     model: Model, classify: Classify, asked: list[Ask], sampling: SamplingConfig, seed: int
 ) -> Walk:
     """The predictions of guided sampling, and what the classifier says of each noisy step."""
-    label = torch.tensor([each.label for each in asked])
+    label = _labels(asked)
     walk = Walk([], [])
     for step in drawn(model, asked, seed=seed, sampling=sampling):
         walk.pictures.append(looked_at(model, step.x0))
@@ -171,10 +171,15 @@ def guided_walk(
     return walk
 
 
-def _beside(climbed: Walk, guided: Walk, asked: list[Ask]) -> Image:
+def _labels(asked: list[Ask]) -> Tensor:
+    """The classes asked for, (B,) int64."""
+    return torch.tensor([each.label for each in asked])
+
+
+def _beside(climbed: Walk, guided: Walk, classes: list[str]) -> Image:
     """Each picture's ascent above its guided sampling, from left to right."""
     rows, words = [], []
-    for i in range(len(asked)):
+    for i in range(len(classes)):
         for walk in (climbed, guided):
             moments = spread(len(walk.pictures), COLUMNS)
             rows += [walk.pictures[k][i] for k in moments]
@@ -182,5 +187,5 @@ def _beside(climbed: Walk, guided: Walk, asked: list[Ask]) -> Image:
             padding = COLUMNS - len(moments)
             rows += [torch.ones_like(rows[-1])] * padding
             words += [""] * padding
-    names = [name for each in asked for name in (f"ascent to {each.label}", "guided sampling")]
+    names = [name for each in classes for name in (f"ascent to {each}", "guided sampling")]
     return grid(torch.stack(rows), columns=COLUMNS, labels=words, row_titles=names)

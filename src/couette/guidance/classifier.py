@@ -23,10 +23,18 @@ class Classified(Guided):
         terms: the scale, and what the network is told where nothing is asked: nothing, for one
             without labels.
         classify: log p(y | x_t). Pictures with a label beyond its classes are asked nothing.
+
+    Raises:
+        InputError: a corruption whose noise is not normal.
     """
 
     def __init__(self, denoise: Denoise, terms: Terms, classify: Classify) -> None:
         super().__init__(denoise)
+        if self.corruption.noise != "normal":
+            raise InputError(
+                "Classifier guidance holds for normal noise, and this model was trained on uniform "
+                "noise; use the guider cfg or auto."
+            )
         self.scale, self.classify = terms.scale, classify
         self.told = terms.labelled
 
@@ -81,7 +89,8 @@ def classifier(denoise: Denoise, terms: Terms, *, run: str) -> Denoise:
     draws from p(x)·p(y | x)^scale. When to use it: to give labels to a model without.
 
     Raises:
-        InputError: a classifier of other pictures, other classes or another corruption.
+        InputError: a classifier of other pictures, other classes or another corruption; uniform
+            noise.
     """
     if terms.scale == 1 and terms.labelled:
         return denoise

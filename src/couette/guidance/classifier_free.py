@@ -29,8 +29,8 @@ class ClassifierFree(Guided):
         if not terms.unconditional:
             raise InputError(
                 f"Guidance {terms.scale:g} needs a model trained with labels, some of them hidden "
-                "(diffusion.drop above 0 and below 1), and this one was not; set guidance 1, or "
-                "guide it with --guider auto, perturbed or classifier."
+                "(diffusion.drop between 0 and 1), and this one was not; leave out --guidance "
+                "(1 is off), or guide it with --guider auto, perturbed or classifier."
             )
         self.scale, self.unconditional = terms.scale, terms.unconditional
 

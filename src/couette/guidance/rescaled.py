@@ -23,7 +23,9 @@ class Rescaled(Rule):
 
     def revised(self, contrast: Contrast, x: Tensor, t: Tensor) -> Contrast:
         x0 = contrast.prediction.x0
-        whole = x0 * (spread(contrast.good) / spread(x0))
+        found = spread(x0)
+        # A picture of one value has no spread to change.
+        whole = x0 * torch.where(found > 0, spread(contrast.good) / found, 1.0)
         return contrast._replace(good=torch.lerp(x0, whole, self.phi), scale=1.0)
 
 
