@@ -33,6 +33,8 @@ class Stream(IntEnum):
     FLIP = 3
     CROP = 4
     ORDER = 5
+    PROBE = 16
+    QUANTUM = 17
     SAMPLING = 1 << 16
 
 
