@@ -17,42 +17,11 @@ from couette.exact import Empirical, Known, Mixture, fitted, named, with_schedul
 from couette.generate import pictures, sampling_of
 from couette.model import Model, exact_model
 from couette.registry import SAMPLERS, SCHEDULES
+from mixtures import album, at, plane, small
 from worlds import draw, run, schedule
 
 TIMES = (0.05, 0.3, 0.7, 0.95)
 ANY = torch.tensor([2])
-
-
-def at(t: float) -> Tensor:
-    return torch.tensor(t, dtype=torch.float64)
-
-
-def plane(on: str = "flow") -> Mixture:
-    """Three unlike clouds in the plane, two classes."""
-    return Mixture(
-        schedule(on),
-        torch.tensor([[0.8, 0.2], [-0.7, 0.5], [0.1, -0.9]]).reshape(3, 2, 1, 1),
-        torch.tensor([0.3, 0.15, 0.1])[:, None, None, None],
-        factors=draw(3, 1, 2, 1, 1, seed=1) / 3,
-        weights=torch.tensor([0.5, 0.2, 0.3]),
-        labels=torch.tensor([0, 1, 1]),
-    )
-
-
-def small(on: str = "flow") -> Mixture:
-    """Pictures of 3×3 pixels, each with a spread of its own and two factors."""
-    return Mixture(
-        schedule(on),
-        draw(4, 1, 3, 3) / 2,
-        0.1 + draw(4, 1, 3, 3, seed=1).abs() / 5,
-        factors=draw(4, 2, 1, 3, 3, seed=2) / 4,
-        weights=torch.tensor([0.1, 0.4, 0.2, 0.3]),
-        labels=torch.tensor([0, 1, 1, 0]),
-    )
-
-
-def album(on: str = "flow") -> Empirical:
-    return Empirical(schedule(on), draw(7, 1, 3, 3), labels=torch.tensor([0, 1, 1, 0, 1, 0, 0]))
 
 
 @pytest.fixture(scope="module")

@@ -249,6 +249,7 @@ def evaluate(
     seed: int = 0,
     batch: int = 128,
     weights: str = "average",
+    likelihood: bool = False,
     device: str = "auto",
     out: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -264,6 +265,7 @@ def evaluate(
         seed, batch: of the pictures drawn.
         weights: "average", "raw" or "both": which to draw pictures with. The loss by noise level
             is always measured for all there are.
+        likelihood: also measure the likelihood of held-out pictures; it is slow.
         device: "auto", "cpu", "cuda" or "mps".
         out: where the report goes; `evaluation` in the model's folder when not given.
         progress: called with (what is being done, how much is done, of how much).
@@ -293,6 +295,7 @@ def evaluate(
         batch=batch,
         sampling=sampling,
         draw=drawn[weights],
+        likelihood=likelihood,
         progress=progress,
         watch=watch,
     )

@@ -35,6 +35,8 @@ class Stream(IntEnum):
     ORDER = 5
     OFFSET = 6
     RECALL = 7
+    PROBE = 8
+    QUANTUM = 9
     SAMPLING = 1 << 16
 
 

@@ -32,6 +32,7 @@ def evaluate(
     sampler: str | None = None,
     steps: int | None = None,
     weights: Literal["average", "raw", "both"] = "average",
+    likelihood: bool = False,
     device: str = "auto",
     out: Path | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -49,6 +50,8 @@ def evaluate(
         sampler: a sampler, with settings as in ddim:eta=0.5.
         steps: how many steps.
         weights: which to draw pictures with; the loss is always measured for both.
+        likelihood: also bits per dimension of held-out pictures: the bound and, by the ODE, the
+            likelihood itself; slow.
         device: auto, cpu, cuda or mps.
         out: where report.json, report.txt and the figures go; RUN/evaluation when not given.
         as_json: the report as JSON on stdout.
@@ -67,6 +70,7 @@ def evaluate(
             seed=seed,
             batch=batch,
             weights=weights,
+            likelihood=likelihood,
             device=device,
             out=out,
             progress=ticker,

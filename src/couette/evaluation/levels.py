@@ -54,7 +54,7 @@ def loss_by_level(
     objective.training = False  # the objective's own; the network's mode is its owner's
     sums = torch.zeros(len(times), dtype=torch.float64)
     for part in torch.split(index, batch):
-        given = _batch(model, data, part)
+        given = batch_of(model, data, part)
         for level, t in enumerate(times):
             losses = objective.at(given, t.expand(len(part)))
             sums[level] += losses.loss.double().sum().cpu()
@@ -62,7 +62,8 @@ def loss_by_level(
     return LevelLosses(snr.tolist(), (sums / len(index)).tolist())
 
 
-def _batch(model: Model, data: Dataset, index: Tensor) -> Batch:
+def batch_of(model: Model, data: Dataset, index: Tensor) -> Batch:
+    """Samples as a model takes them, with their classes where it knows those of the data."""
     device = model.denoiser.runtime.device
     pictures = model.codec.encode(to_float(data.pictures(index).to(device)))
     labels: list[int | None] = [None] * len(index)

@@ -14,11 +14,13 @@ from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.data import Dataset, Progress, Splits, to_float
 from couette.errors import CouetteError, DataError, InputError, ShapeError, UnknownName
+from couette.evaluation.bits import likelihood as likelihood_of
 from couette.evaluation.judge import Judge
 from couette.evaluation.levels import loss_by_level
 from couette.evaluation.neighbours import CopyRule, Nearest, calibrate, nearest
 from couette.evaluation.report import (
     Copies,
+    Likelihood,
     Losses,
     Pairs,
     Part,
@@ -38,6 +40,7 @@ FEWEST = 500
 """Samples where few pictures are held out: accuracies are then known to about two per cent."""
 
 LOSSES_ON = 512
+LIKELIHOOD_ON = 128
 SEARCHED = 1_000
 
 
@@ -57,6 +60,7 @@ def evaluate(
     batch: int = 128,
     sampling: SamplingConfig | None = None,
     draw: Collection[str] | None = None,
+    likelihood: bool = False,
     progress: Progress | None = None,
     watch: Callable[[Part], None] | None = None,
 ) -> Report:
@@ -76,6 +80,7 @@ def evaluate(
         sampling: sampler, grid, steps, guidance; each model's own when not given.
         draw: the names of the models to sample from; when not given the last one, which is the
             average where there is one. Losses are measured for all.
+        likelihood: also measure the likelihood of held-out pictures under these; it is slow.
         progress: called now and then with (what is being done, how much is done, of how much).
         watch: called with each part of the report as soon as it is known, the floor first.
 
@@ -87,11 +92,13 @@ def evaluate(
     count = default_count(splits) if count is None else count
     names = _names(models, draw)
     test = _check(models, splits, count)
+    if likelihood:
+        _check_likelihood(models)
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model.network))
         run = _Evaluation(models, splits.train, test, count, seed, batch, progress)
-        return run(names, sampling, watch or (lambda part: None))
+        return run(names, sampling, likelihood, watch or (lambda part: None))
 
 
 def _names(models: Mapping[str, Model], draw: Collection[str] | None) -> list[str]:
@@ -130,6 +137,15 @@ def _check(models: Mapping[str, Model], splits: Splits, count: int) -> Dataset:
     return test
 
 
+def _check_likelihood(models: Mapping[str, Model]) -> None:
+    for model in models.values():
+        if _one_step(model) or model.denoiser.corruption.noise != "normal":
+            raise InputError(
+                "A likelihood needs a model that makes its data from normal noise; this one is a "
+                "one-step denoiser, or was trained on uniform noise: leave out --likelihood."
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class _Evaluation:
     """One evaluation's givens, and the steps that are made of them."""
@@ -143,7 +159,11 @@ class _Evaluation:
     progress: Progress | None
 
     def __call__(
-        self, names: list[str], sampling: SamplingConfig | None, watch: Callable[[Part], None]
+        self,
+        names: list[str],
+        sampling: SamplingConfig | None,
+        likelihood: bool,
+        watch: Callable[[Part], None],
     ) -> Report:
         judge = Judge(
             self.train,
@@ -160,6 +180,10 @@ class _Evaluation:
         for name, model in self.models.items():
             losses[name] = self._losses(name, model)
             watch(losses[name])
+        likelihoods = {}
+        for name in names if likelihood else ():
+            likelihoods[name] = self._likelihood(name)
+            watch(likelihoods[name])
         samples: dict[str, Samples] = {}
         pairs: dict[str, Pairs] = {}
         notes = self._notes(names)
@@ -182,7 +206,15 @@ class _Evaluation:
             )
             watch(samples[name])
         return Report(
-            self.test.name, self.seed, judge.space, judge.floor, losses, samples, pairs, notes
+            self.test.name,
+            self.seed,
+            judge.space,
+            judge.floor,
+            losses,
+            samples,
+            pairs,
+            notes,
+            likelihoods,
         )
 
     @property
@@ -211,6 +243,20 @@ class _Evaluation:
             held_out=tuple(found[0].loss),
             training=tuple(found[1].loss),
         )
+
+    def _likelihood(self, name: str) -> Likelihood:
+        index = permutation(self.seed, 0, len(self.test))[:LIKELIHOOD_ON]
+        found = likelihood_of(
+            self.models[name],
+            self.test,
+            index,
+            name=name,
+            seed=self.seed,
+            batch=self.batch,
+            progress=self.progress,
+        )
+        _finite(torch.tensor([found.flow.mean, found.bound.mean]), f"Likelihoods of the {name}")
+        return found
 
     def _asked(self) -> list[Ask]:
         model = next(iter(self.models.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -137,6 +137,45 @@ class Losses(Frozen):
         ]
 
 
+class Bits(Frozen):
+    """A mean over pictures, in bits per dimension, and its standard error."""
+
+    mean: float
+    error: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" + ("" if self.error is None else f" ± {self.error:.2g}")
+
+
+class Likelihood(Frozen):
+    """How likely held-out data are under a model, −log2 p per dimension (see `bits`).
+
+    points: a density's, not a probability's. told: it was told the classes. flow: by the
+    probability-flow ODE. bound: the variational one, over `steps` steps, and its parts.
+    """
+
+    model: str
+    pictures: int
+    points: bool = False
+    told: bool = False
+    flow: Bits
+    bound: Bits
+    prior: float
+    diffusion: float
+    decoder: float
+    steps: int
+
+    def lines(self) -> list[str]:
+        what = "points" if self.points else "pictures"
+        told = ", told their classes" if self.told else ""
+        return [
+            f"Likelihood under the {self.model} of {self.pictures:,} held-out {what}{told}: "
+            f"{self.flow} bits per dimension by the ODE.",
+            f"  variational bound: {self.bound} (prior {self.prior:.3f}, {self.steps:,} steps "
+            f"{self.diffusion:.3f}, decoder {self.decoder:.3f}).",
+        ]
+
+
 class Copies(Frozen):
     """Samples that are suspiciously near to one training picture (the rule: `neighbours`).
 
@@ -204,7 +243,7 @@ def _judged_lines(judged: Judged) -> list[str]:
     return [f"  {judged.accuracy:.1%} classified as asked, {confidence}{tail}."]
 
 
-Part = Space | Floor | Losses | Samples
+Part = Space | Floor | Losses | Likelihood | Samples
 """What an evaluation finds, in this order; each says itself in `lines()`."""
 
 
@@ -228,6 +267,7 @@ class Report:
     Attributes:
         data, seed: what was compared with, and the seed of all draws.
         losses, samples: one for each model that was measured, by name.
+        likelihoods: the same, where they were asked for.
         pairs: by model, for the sheets; not part of the JSON.
         notes: what was left out, and why.
     """
@@ -240,6 +280,7 @@ class Report:
     samples: Mapping[str, Samples]
     pairs: Mapping[str, Pairs]
     notes: tuple[str, ...] = ()
+    likelihoods: Mapping[str, Likelihood] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Everything, the floor before what it is the floor of."""
@@ -247,6 +288,7 @@ class Report:
             self.space,
             self.floor,
             *self.losses.values(),
+            *self.likelihoods.values(),
             *self.samples.values(),
         ]
         return [line for part in parts for line in part.lines()] + list(self.notes)
@@ -261,6 +303,9 @@ class Report:
             "losses": {
                 name: {**each.model_dump(mode="json"), "mean": each.mean}
                 for name, each in self.losses.items()
+            },
+            "likelihoods": {
+                name: each.model_dump(mode="json") for name, each in self.likelihoods.items()
             },
             "samples": {
                 name: {**each.model_dump(mode="json"), "above": each.above, "times": each.times}
