@@ -16,9 +16,9 @@ from couette.errors import CouetteError, InputError, ShapeError
 from couette.exact import Empirical, Known, Mixture, fitted, named, with_schedule
 from couette.generate import pictures, sampling_of
 from couette.model import Model, exact_model
-from couette.registry import SAMPLERS, SCHEDULES
+from couette.registry import SCHEDULES
 from mixtures import album, at, plane, small
-from worlds import draw, run, schedule
+from worlds import DOWN, draw, run, schedule
 
 TIMES = (0.05, 0.3, 0.7, 0.95)
 ANY = torch.tensor([2])
@@ -257,7 +257,7 @@ def test_a_fit_keeps_the_mean_the_widest_directions_and_all_the_variance() -> No
         torch.testing.assert_close(values[0][2:], values[1][2:].mean().expand(4))
 
 
-@pytest.mark.parametrize("name", list(SAMPLERS))
+@pytest.mark.parametrize("name", DOWN)
 def test_every_sampler_ends_in_the_data_and_in_the_class_asked(name: str, digits: Model) -> None:
     """As the command line makes them: pictures of the set, each of the class asked for."""
     sampling = sampling_of(digits, sampler=spec(name), steps=30)
@@ -266,11 +266,11 @@ def test_every_sampler_ends_in_the_data_and_in_the_class_asked(name: str, digits
     album = digits.network.get_buffer("world.pictures").double()
     labels = digits.network.get_buffer("world.labels")
     near = torch.cdist(drawn.flatten(1), album)
-    assert float(near.min(1).values.max()) < 0.1
+    assert float(near.min(1).values.max()) < 0.3
     assert torch.equal(labels[near.argmin(1)], torch.arange(20) % 10)
 
 
-@pytest.mark.parametrize("name", list(SAMPLERS))
+@pytest.mark.parametrize("name", DOWN)
 def test_every_sampler_ends_in_the_mixture(name: str) -> None:
     """Mean, covariance and the share of each class, of 2,000 points in the plane."""
     world, count, steps = plane("linear"), 2000, 60

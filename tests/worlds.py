@@ -17,6 +17,14 @@ from couette.registry import GRIDS, SAMPLERS, SCHEDULES
 from couette.schedules import mixed
 
 
+def _falls(name: str) -> bool:
+    return not (SAMPLERS.trait(name, "inverse") or SAMPLERS.trait(name, "states"))
+
+
+DOWN = [name for name in SAMPLERS if _falls(name)]
+"""The samplers that lead from normal noise to pictures."""
+
+
 def schedule(text: str) -> Schedule:
     """A schedule as it is written in a config: `linear:steps=300`. One whose settings have no
     defaults is built with the example it declares of itself."""

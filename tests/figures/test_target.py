@@ -78,7 +78,7 @@ def test_topics_fit_their_target(digits: Path, moons: Path) -> None:
     usual = topics_for(resolve(str(digits)), usual=True)
     assert usual == ["loss", "predictions", "sheet", "reverse", "real"]
     assert topics_for(resolve(str(moons)), usual=True) == ["loss", "dye"]
-    assert set(topics_for(resolve("moons"))) == {"dye", "schedule"}
+    assert set(topics_for(resolve("moons"))) == {"dye", "schedule", "weights"}
 
 
 def test_every_figure_states_its_needs_and_has_a_summary() -> None:
@@ -99,5 +99,5 @@ def test_a_recipe_without_a_size_of_its_own_is_fitted_or_says_so() -> None:
     with pytest.raises(InputError, match="sizes its network from the data"):
         pictures(resolve("digits"), "network")
     network, sizes = resolve("digits", fit=fit).network
-    assert sizes == (1, 16, 16, 10)
+    assert sizes == (1, 16, 16, 10, None)
     assert sum(p.numel() for p in network.parameters()) > 100_000
