@@ -339,11 +339,12 @@ def test_uncertainty_leaves_importance_nothing_to_go_by() -> None:
         objective(Seeing(), weighting="uncertainty", importance=8)
 
 
-def test_a_table_that_ends_in_pure_noise_can_not_teach_eps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No registered table ends there, so one is made to."""
-    found = objective(Seeing(), parameterization="eps")
-    own = found.denoiser.corruption.schedule
-    end = Level(torch.zeros(()).double(), torch.ones(()).double())
-    monkeypatch.setattr(own, "level", lambda t: end)
-    with pytest.raises(ConfigError, match=r"predict one of edm, flow, v, x0\."):
-        DiffusionObjective(found.denoiser, found.config, 0, 1)
+@pytest.mark.parametrize("how", list(PARAMETERIZATIONS))
+def test_a_table_that_ends_in_pure_noise_teaches_neither_eps_nor_score(how: str) -> None:
+    fields = {"schedule": "zero-terminal", "parameterization": how}
+    if how in ("eps", "score"):
+        with pytest.raises(ConfigError, match=r"predict one of edm, flow, v, x0\."):
+            objective(Seeing(), **fields)
+    else:
+        end = torch.ones(4, dtype=torch.float64)
+        assert bool(objective(Seeing(), **fields).at(batch(4), end).loss.isfinite().all())
