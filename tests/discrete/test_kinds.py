@@ -262,7 +262,7 @@ def test_austins_shortcut_is_not_the_mixture_of_posteriors() -> None:
 
 
 def test_absorbing_weighs_the_cross_entropy_by_the_rate_of_lifting() -> None:
-    """Sahoo et al. 2024, eq. 10, on their log-linear schedule: 1/t on what is masked."""
+    """Sahoo et al. 2024, sec. 3.4, on their log-linear schedule: 1/t on what is masked."""
     schedule, t = mixture("flow"), f64(0.25)[0]
     log_p = f64(0.5, 0.25, 0.125, 0.125).log()[None]
     found = [

@@ -26,7 +26,7 @@ from couette.tensors import uniform
 from couette.training import DiffusionObjective, Trainer
 from couette.training.plan import Plan
 from discrete.joint import Joint
-from small_runs import digests, losses, session
+from small_runs import Settings, digests, losses, session
 
 
 def config(noise: str, schedule: str = "flow", **more: Any) -> DiffusionConfig:
@@ -142,7 +142,11 @@ class TestRefused:
             build_network(model)
 
     def test_another_sampler(self, tmp_path: Path) -> None:
-        settings = {"data": {"source": "digits", "limit": 20}, "sampling": {"sampler": "ddim"}}
+        settings: Settings = {
+            "data": {"source": "digits", "limit": 20},
+            "network": "unet:size=tiny,width=16,blocks=1",
+        }
+        settings["sampling"] = {"sampler": "ddim"}
         with pytest.raises(InputError, match="'ddim' does not go with absorbing noise"):
             session(tmp_path, settings, recipe="absorbing", length={"steps": 1})
 

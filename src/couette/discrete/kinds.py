@@ -92,8 +92,9 @@ class Kind(ABC):
 
         Σ_y R̂_p − R̂ + R̂·log(R̂/R̂_p) over the states y that x_t could come from, where R̂ is the
         rate of the reverse chain given x_0 and R̂_p what the prediction makes of it (Campbell et
-        al. 2022, prop. 2; Lou et al. 2024, eq. 5). Its mean over x_t, integrated over t in [0, 1],
-        bounds −log p(x_0), and equals it on average for the exact p of a single position.
+        al. 2022, prop. 2; Lou et al. 2024, sec. 3). Its mean over x_t, integrated over t in
+        [0, 1], bounds −log p(x_0); the mean of that over the data is their entropy where every
+        position's p is exact, however many positions there are.
 
         Args:
             x: x_t, one-hot.
@@ -127,12 +128,12 @@ class Absorbing(Kind):
         return x + self.unknown(x) * logits.softmax(1)
 
     def back(self, x: Tensor, p: Tensor, t: Level, s: Level) -> Odds:
-        """A state that shows stays; (α_s − α_t)/(1 − α_t) of the masks are lifted (eq. 6)."""
+        """A state that shows stays; (α_s − α_t)/(1 − α_t) of the masks are lifted."""
         hidden = self.unknown(x)
         return Odds(x + hidden * (s.alpha - t.alpha) / t.sigma * p, hidden * s.sigma / t.sigma)
 
     def rate_bound(self, x: Tensor, x0: Tensor, log_p: Tensor, t: Level, fall: Tensor) -> Tensor:
-        """−α'/(1 − α) times the cross-entropy of what is masked (Sahoo et al. 2024, eq. 10)."""
+        """−α'/(1 − α) times the cross-entropy of what is masked (Sahoo et al. 2024, sec. 3.4)."""
         return self.unknown(x) * fall / t.sigma * cross_entropy(x0, log_p)
 
 

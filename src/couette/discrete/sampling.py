@@ -34,7 +34,7 @@ def categorical(
 ) -> Iterator[Step]:
     """Draws states down the reverse chain p(x_s | x_t), every position by itself.
 
-    Austin et al. 2021, sec. 3; Sahoo et al. 2024, eq. 6. Each position's odds are exact for any
+    Austin et al. 2021, sec. 3; Sahoo et al. 2024, sec. 3.2. Each position's odds are exact for any
     stretch; that positions of one step don't know of each other is what more steps mend.
 
     Args:

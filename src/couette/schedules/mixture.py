@@ -17,7 +17,7 @@ class Mixture:
 
     A straight mix (`flow`) keeps its alpha, so alpha = 1 − t: the log-linear schedule of Sahoo et
     al. 2024. A variance-preserving schedule keeps alpha² = ᾱ, so that a table's β is the
-    probability of being replaced in one step (Hoogeboom et al. 2021, eq. 11).
+    probability of being replaced in one step (Hoogeboom et al. 2021, sec. 4).
 
     Args:
         schedule: with alpha + sigma = 1 or alpha² + sigma² = 1.
