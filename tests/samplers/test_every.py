@@ -35,11 +35,12 @@ class TestEverySampler:
     @pytest.mark.parametrize("on", list(SCHEDULES))
     @pytest.mark.parametrize("steps", [1, 2, 50])
     def test_a_constant_prediction_is_where_it_lands(self, name: str, on: str, steps: int) -> None:
-        """From pure noise too, where alpha is 0 on the flow; exactly, as sigma ends at 0."""
+        """From pure noise too, where alpha is 0 on the flow; as sigma ends at 0, to what rounding
+        does to x/alpha at the start."""
         denoise = Constant(Corruption(schedule(on)), 0.3)
         x = 3 * draw(2, 1, 4, 4)
         out = run(name, denoise, x, times_from(1.0, steps), fresh(x.shape))
-        assert torch.allclose(out[-1].x, torch.full_like(x, 0.3), rtol=0, atol=1e-12)
+        assert torch.allclose(out[-1].x, torch.full_like(x, 0.3), rtol=0, atol=1e-10)
 
     def test_yields_each_step_after_its_move(self, name: str) -> None:
         denoise, x, times = Crooked(Corruption(schedule("flow"))), draw(2, 3), times_from(0.9, 7)
@@ -105,6 +106,16 @@ def counted(name: str, steps: int) -> int:
     times = times.flip(0) if SAMPLERS.trait(name, "inverse") else times
     run(name, Counted(), draw(2, 3), times, fresh((2, 3)))
     return len(calls)
+
+
+@pytest.mark.parametrize("name", [name for name in DOWN if not SAMPLERS.trait(name, "noise")])
+def test_a_start_at_pure_noise_leaves_nothing_behind(name: str) -> None:
+    """Where alpha is 0 every method makes euler's step, and goes on as if begun after it."""
+    denoise, x, times = Crooked(Corruption(schedule("flow"))), draw(2, 3), times_from(1.0, 8)
+    out = run(name, denoise, x, times)
+    assert torch.equal(out[0].x, run("euler", denoise, x, times[:2])[-1].x)
+    for whole, part in zip(out[1:], run(name, denoise, out[0].x, times[1:]), strict=True):
+        assert torch.equal(whole.x, part.x)
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))

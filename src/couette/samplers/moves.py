@@ -102,8 +102,8 @@ def level_at(denoise: Denoise, lam: Tensor) -> tuple[Tensor, Level]:
 
 
 def is_noise(level: Level) -> bool:
-    """Whether alpha is 0, or so small that float32 keeps no digits of x/alpha."""
-    return bool(level.alpha <= 1e-5 * level.sigma)
+    """Whether alpha is 0, or so small that of x/alpha float32 keeps fewer than four digits."""
+    return bool(level.alpha <= 1e-3 * level.sigma)
 
 
 def is_clean(level: Level) -> bool:
