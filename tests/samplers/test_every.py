@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from couette.contracts import Cond, Corruption, Noise, Prediction
+from couette.contracts import Cond, Corruption, Denoise, Noise, Prediction
 from couette.errors import InputError
 from couette.registry import GRIDS, SAMPLERS, SCHEDULES
 from worlds import Constant, Crooked, Gaussian, draw, run, schedule
@@ -143,6 +143,34 @@ def test_a_base_that_equals_x0_changes_nothing(name: str, on: str) -> None:
     with_base = run(name, Based(), x, times, fresh(x.shape))
     for mine, other in zip(with_base, run(name, plain, x, times, fresh(x.shape)), strict=True):
         assert torch.allclose(mine.x, other.x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in DOWN if not SAMPLERS.trait(name, "noise")])
+def test_a_base_apart_from_x0_is_blended_with_it(name: str) -> None:
+    """Every method blends x0s or slopes, and with weights that sum to 1: in a world where those are
+    the same everywhere, base included, it moves as ddim does."""
+    s, x = schedule("flow"), draw(2, 3)
+
+    class SameSlope:
+        corruption = Corruption(s)
+
+        def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+            base = (x - 0.3 * s.level(t).sigma) / s.level(t).alpha
+            return Prediction(base + 0.01, base)
+
+    class SameX0:
+        corruption = Corruption(s)
+
+        def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+            return Prediction(torch.full_like(x, 0.7), torch.full_like(x, -0.2))
+
+    def as_ddim(denoise: Denoise) -> bool:
+        out = run(name, denoise, x, times_from(0.9, 8))
+        times = torch.stack([times_from(0.9, 8)[0], *(step.t for step in out)])
+        ddim = run("ddim", denoise, x, times)
+        return torch.allclose(out[-1].x, ddim[-1].x, rtol=1e-9, atol=1e-9)
+
+    assert as_ddim(SameSlope()) or as_ddim(SameX0())
 
 
 @pytest.mark.parametrize(
