@@ -180,8 +180,8 @@ def preserving(name: str, scheduler: Any, last: int | None = None, **given: Any)
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
 def test_unipc(order: int, variant: str, spacing: dict[str, Any]) -> None:
-    """Up to the last step, to sigma = 0. Theirs takes it only with "bh2" and the order lowered,
-    which lowers it in the step before, too, where it is 3; ours keeps it until that step."""
+    """Up to the last step, to sigma = 0. Theirs takes it only with "bh2" and with the order
+    lowered, for 3 in the step before, too; ours keeps it until that step."""
     settings = {"solver_order": order, "solver_type": variant, "lower_order_final": False}
     scheduler = made("UniPCMultistepScheduler", STEPS, **settings, **spacing)
     preserving("unipc", scheduler, STEPS - 1, order=order, variant=variant)

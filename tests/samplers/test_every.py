@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from couette.contracts import Cond, Corruption, Noise, Prediction
+from couette.contracts import Cond, Corruption, Denoise, Noise, Prediction
 from couette.errors import InputError
 from couette.registry import GRIDS, SAMPLERS, SCHEDULES
 from worlds import DOWN, Constant, Crooked, Gaussian, draw, grid, run, schedule
@@ -33,8 +33,8 @@ class TestEverySampler:
     @pytest.mark.parametrize("on", list(SCHEDULES))
     @pytest.mark.parametrize("steps", [1, 2, 50])
     def test_a_constant_prediction_is_where_it_lands(self, name: str, on: str, steps: int) -> None:
-        """From pure noise too, where alpha is 0 on the flow; exactly, as sigma ends at 0, but for
-        what float64 loses in x/alpha."""
+        """From pure noise too, where alpha is 0 on the flow; as sigma ends at 0, to what rounding
+        does to x/alpha at the start."""
         denoise = Constant(Corruption(schedule(on)), 0.3)
         x = 3 * draw(2, 1, 4, 4)
         out = run(name, denoise, x, times_from(1.0, steps), fresh(x.shape))
@@ -106,6 +106,16 @@ def counted(name: str, steps: int) -> int:
     return len(calls)
 
 
+@pytest.mark.parametrize("name", [name for name in DOWN if not SAMPLERS.trait(name, "noise")])
+def test_a_start_at_pure_noise_leaves_nothing_behind(name: str) -> None:
+    """Where alpha is 0 every method makes euler's step, and goes on as if begun after it."""
+    denoise, x, times = Crooked(Corruption(schedule("flow"))), draw(2, 3), times_from(1.0, 8)
+    out = run(name, denoise, x, times)
+    assert torch.equal(out[0].x, run("euler", denoise, x, times[:2])[-1].x)
+    for whole, part in zip(out[1:], run(name, denoise, out[0].x, times[1:]), strict=True):
+        assert torch.equal(whole.x, part.x)
+
+
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_step_costs_the_evaluations_it_declares(name: str) -> None:
     each = SAMPLERS.trait(name, "evaluations", 1)
@@ -131,6 +141,34 @@ def test_a_base_that_equals_x0_changes_nothing(name: str, on: str) -> None:
     with_base = run(name, Based(), x, times, fresh(x.shape))
     for mine, other in zip(with_base, run(name, plain, x, times, fresh(x.shape)), strict=True):
         assert torch.allclose(mine.x, other.x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in DOWN if not SAMPLERS.trait(name, "noise")])
+def test_a_base_apart_from_x0_is_blended_with_it(name: str) -> None:
+    """Every method blends x0s or slopes, and with weights that sum to 1: in a world where those are
+    the same everywhere, base included, it moves as ddim does."""
+    s, x = schedule("flow"), draw(2, 3)
+
+    class SameSlope:
+        corruption = Corruption(s)
+
+        def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+            base = (x - 0.3 * s.level(t).sigma) / s.level(t).alpha
+            return Prediction(base + 0.01, base)
+
+    class SameX0:
+        corruption = Corruption(s)
+
+        def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+            return Prediction(torch.full_like(x, 0.7), torch.full_like(x, -0.2))
+
+    def as_ddim(denoise: Denoise) -> bool:
+        out = run(name, denoise, x, times_from(0.9, 8))
+        times = torch.stack([times_from(0.9, 8)[0], *(step.t for step in out)])
+        ddim = run("ddim", denoise, x, times)
+        return torch.allclose(out[-1].x, ddim[-1].x, rtol=1e-9, atol=1e-9)
+
+    assert as_ddim(SameSlope()) or as_ddim(SameX0())
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from couette.config import Spec
-from couette.contracts import Corruption
+from couette.contracts import Cond, Corruption, Prediction
 from couette.errors import ConfigError, InputError
 from couette.registry import SAMPLERS, SCHEDULES
-from worlds import Crooked, Gaussian, draw, run, schedule
+from worlds import Crooked, Gaussian, Mixture, draw, run, schedule
 
 FLOW = Crooked(Corruption(schedule("flow")))
 
@@ -105,6 +105,41 @@ class TestEta:
     def test_outside_zero_and_one_is_refused_in_settings(self) -> None:
         with pytest.raises(ConfigError, match="less than or equal to 1"):
             SAMPLERS.bind(Spec.model_validate("ddim:eta=2"))
+
+
+class TestInverse:
+    @pytest.mark.parametrize("on", ["linear", "flow"])
+    def test_ddim_comes_back(self, on: str) -> None:
+        """From a picture up to 0.9 and down again: half the step, half the way missed."""
+        denoise, x, missed = Mixture(schedule(on)), draw(64, seed=5) / 2, []
+        for steps in (100, 200):
+            times = torch.linspace(0, 0.9, steps + 1, dtype=torch.float64)
+            up = run("ddim-inverse", denoise, x, times)[-1].x
+            back = run("ddim", denoise, up, times.flip(0))[-1].x
+            missed.append(float((back - x).abs().mean()))
+        assert missed[1] < 0.01
+        assert missed[0] / missed[1] == pytest.approx(2, rel=0.15)
+
+    def test_is_exactly_back_where_eps_is_constant(self) -> None:
+        x, s = draw(3, 2), schedule("linear")
+
+        class Straight:
+            corruption = Corruption(s)
+
+            def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+                return Prediction((x - 0.3 * s.level(t).sigma) / s.level(t).alpha)
+
+        denoise = Straight()
+        times = torch.tensor([0.1, 0.2, 0.9], dtype=torch.float64)
+        steps = run("ddim-inverse", denoise, x, times)
+        assert [float(step.t) for step in steps] == [0.2, 0.9]
+        back = run("ddim", denoise, steps[-1].x, times.flip(0))[-1].x
+        assert torch.allclose(back, x, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("times", [[0.5], [0.5, 0.5], [0.9, 0.5, 0.1], [0.1, math.nan]])
+    def test_refuses_times_that_do_not_rise(self, times: list[float]) -> None:
+        with pytest.raises(InputError, match="each above the one before"):
+            run("ddim-inverse", FLOW, draw(2, 2), torch.tensor(times, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])

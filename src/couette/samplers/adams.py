@@ -113,8 +113,8 @@ def deis(
 ) -> Iterator[Step]:
     """DEIS: the polynomial in log(sigma/alpha) through the last slopes, integrated exactly.
 
-    Zhang & Chen 2023, eqs. 14 and 15 (tAB-DEIS) with the polynomial in log ρ. It begins with
-    Euler's step, as lms does, and the last step, to sigma = 0, is Euler's too.
+    Zhang & Chen 2023, sec. 3 (AB-DEIS), with the polynomial in log ρ. It begins with Euler's step,
+    as lms does, and the last step, to sigma = 0, is Euler's too.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -127,7 +127,7 @@ def deis(
 def ipndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """iPNDM: Adams-Bashforth's weights for even steps, begun with fewer slopes.
 
-    Zhang & Chen 2023, app. H.2: orders 1, 2, 3, then 4. No evaluation is spent on the start.
+    Zhang & Chen 2023, in its appendix: orders 1, 2, 3, then 4. No evaluation is spent on the start.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -153,7 +153,7 @@ def plms(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -
 def pndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """PNDM: Adams-Bashforth's weights for even steps, the first three by Runge and Kutta's method.
 
-    Liu et al. 2022, alg. 2 (F-PNDM), with pseudo Runge-Kutta's middle halfway in time. One
+    Liu et al. 2022 (F-PNDM), with pseudo Runge-Kutta's middle halfway in time. One
     evaluation a step, four in each of the first three.
 
     Raises:

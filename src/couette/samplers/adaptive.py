@@ -2,7 +2,8 @@
 
 The grid gives the ends and the first step tried. A stretch from alpha = 0 and one to sigma = 0 are
 plain moves of their own; between them steps are measured in λ = log(alpha/sigma), where the curve
-is about as rough everywhere.
+is about as rough everywhere. All pictures of a batch share the steps that the worst of them needs,
+so a picture drawn in another batch is the same to within the tolerance only.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def dopri5(
     """Dormand and Prince's pair of orders 5 and 4 (1980), with steps as long as the error allows.
 
     The RK45 by which Song et al. 2021 (app. D.4) solve the probability-flow ODE. Six evaluations a
-    step. All pictures of a batch share the steps that the worst of them needs.
+    step.
 
     Args:
         denoise, x, times, cond, noise: as every sampler's; only the ends of `times` and their
@@ -105,6 +106,7 @@ def dopri5(
         InputError: a corruption whose noise is not normal, or a tolerance out of reach.
     """
     need_normal(denoise, "dopri5")
+    _need_digits(x, rtol)
     return _adaptive(denoise, x, times, cond, DORMAND_PRINCE, rtol, atol)
 
 
@@ -127,7 +129,16 @@ def bosh3(
         InputError: a corruption whose noise is not normal, or a tolerance out of reach.
     """
     need_normal(denoise, "bosh3")
+    _need_digits(x, rtol)
     return _adaptive(denoise, x, times, cond, BOGACKI_SHAMPINE, rtol, atol)
+
+
+def _need_digits(x: Tensor, rtol: float) -> None:
+    least = 10 * torch.finfo(x.dtype).eps
+    if rtol < least:
+        raise InputError(
+            f"rtol {rtol:g} is finer than the arithmetic of {x.dtype}; it is at least {least:.1g}."
+        )
 
 
 def _adaptive(
@@ -181,8 +192,8 @@ def _controlled(
         elif h < _SHORTEST:
             raise InputError(
                 f"No step from t = {float(t):.6g} has an error within rtol {rtol:g} and atol "
-                f"{atol:g}: the prediction is not finite or not smooth there, or its arithmetic is "
-                "too coarse; ask for less accuracy."
+                f"{atol:g}: the prediction is not finite or not smooth there; ask for less "
+                "accuracy, or look at what the model predicts."
             )
         h = h * min(5.0, max(0.2, 0.9 * max(error, 1e-9) ** (-1 / pair.order)))
 

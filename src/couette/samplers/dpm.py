@@ -99,7 +99,7 @@ def dpmpp_3m(
 ) -> Iterator[Step]:
     """DPM-Solver++(3M): the parabola in λ through the last three predictions, integrated exactly.
 
-    Lu et al. 2023, app. B. The authors' code, and what follows it, halves the parabola's second
+    Lu et al. 2023. The authors' code, and what follows it, halves the parabola's second
     term; here it is whole. It begins with Euler's step and one of dpmpp-2m, whose errors, of second
     order, are its own from then on.
 

@@ -40,7 +40,7 @@ def exponential(h: Tensor, count: int) -> Tensor:
     """Means of r⁰ … r^(count−1) where the axis is the logarithm of what the step is even in.
 
     ∫ r^i·e^{hr} dr / ∫ e^{hr} dr over [0, 1]: the φ-functions of exponential integrators (Hochbruck
-    & Ostermann 2010, eq. 2.10) without their cancellation at small h.
+    & Ostermann 2010, sec. 2), by quadrature, without their cancellation at small h.
 
     Args:
         h: 0-d float64, the step along the logarithm, of either sign.

@@ -104,7 +104,7 @@ def level_at(denoise: Denoise, lam: Tensor) -> tuple[Tensor, Level]:
 
 
 def is_noise(level: Level) -> bool:
-    """Whether alpha is 0, or so small that x/alpha keeps few of the digits of a float32 x."""
+    """Whether alpha is 0, or so small that of x/alpha float32 keeps fewer than four digits."""
     return bool(level.alpha <= 1e-3 * level.sigma)
 
 

@@ -1,4 +1,4 @@
-"""A predictor and a corrector that share their evaluations."""
+"""Predictor and corrector that share their evaluations: dy/ds = x0, the polynomial in λ."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def unipc(
 ) -> Iterator[Step]:
     """UniPC: each step is taken again, once more is known, with the prediction at its own end.
 
-    Zhao et al. 2023, algs. 5 and 8, on x0: the predictor moves along the polynomial in λ through
-    the last `order` predictions, the corrector along that through one more, the next step's first
-    evaluation. So it is of an order above its predictor's; with 3 as with 2 the first step, by the
-    trapezoid, keeps it at the third.
+    Zhao et al. 2023, algs. 1 and 2, in their form for x0: the predictor moves along the polynomial
+    in λ through the last `order` predictions, the corrector along that through one more, the next
+    step's first evaluation. So it is of an order above its predictor's; with 3 as with 2 the first
+    step, by the trapezoid, keeps it at the third.
 
     Args:
         denoise, x, times, cond, noise: as every sampler's.
