@@ -69,5 +69,6 @@ def test_is_drawn_of_anything_but_the_one_level_of_a_denoiser(denoiser: object) 
     own = pictures(resolve("digits"), "weights", {"weightings": ("snr", "p2:k=2"), "on": "eps"})
     assert [each.name for each in own] == names
     assert [each.name for each in pictures(resolve(str(denoiser)), "weights")] == ["objectives"]
+    assert [each.name for each in pictures(resolve("absorbing"), "weights")] == ["objectives"]
     with pytest.raises(InputError, match="did you mean 'snr'"):
         pictures(resolve(None), "weights", {"weightings": ("snrr",)})

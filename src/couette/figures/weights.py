@@ -10,7 +10,7 @@ from PIL.Image import Image
 from pydantic import Field
 from torch import Tensor
 
-from couette.config import DiffusionConfig, Spec, spec
+from couette.config import STATES, DiffusionConfig, Spec, spec
 from couette.contracts import Schedule
 from couette.denoiser import build_corruption
 from couette.figures.registry import Picture, figure, still
@@ -55,7 +55,7 @@ def weights(
     """What each noise level's error counts: its weight times how often training draws it."""
     own = target.diffusion if target.kind in ("run", "model", "recipe") else _DDPM
     made = []
-    if not target.one_step:
+    if not target.one_step and own.noise not in STATES:
         given = weightings or tuple(spec(name) for name in _fixed())
         each = {str(one): own.model_copy(update={"weighting": one}) for one in given}
         title = f"{own.parameterization.name}, {own.schedule.name}, times {own.times.name}"
