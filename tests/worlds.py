@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.distributions import Normal
 import couette.denoiser
 import couette.samplers  # noqa: F401  (the registries must be full before tests ask for names)
 from couette.config import Spec, spec
-from couette.contracts import Cond, Corruption, Denoise, Level, Prediction, Schedule, Step
+from couette.contracts import Cond, Corruption, Denoise, Level, Noise, Prediction, Schedule, Step
 from couette.registry import GRIDS, SAMPLERS, SCHEDULES
 from couette.schedules import mixed
 
@@ -141,6 +142,12 @@ class OneHot:
         noise = torch.zeros_like(self.x)
         noise[self.draws] = 1
         return noise
+
+
+def numbered(*shape: int, first: int = 1000) -> Noise:
+    """Noise whose draws are fixed, one seed after another."""
+    seeds = count(first)
+    return lambda t, u: draw(*shape, seed=next(seeds))
 
 
 def silent(t: Tensor, u: Tensor) -> Tensor:

@@ -5,13 +5,20 @@ import torch
 from torch import Tensor
 
 from couette.config import Spec
-from couette.contracts import Corruption
-from couette.errors import ConfigError
+from couette.contracts import Cond, Corruption, Prediction
+from couette.errors import ConfigError, InputError
 from couette.registry import SAMPLERS, SCHEDULES
-from worlds import Crooked, Gaussian, OneHot, draw, run, schedule
+from worlds import Crooked, Gaussian, OneHot, draw, numbered, run, schedule
 
 BETAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
 BAR = (1 - BETAS).cumprod(0)
+
+
+class Learned(Crooked):
+    """Predicts its variance too."""
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+        return Prediction(super().__call__(x, t, cond).x0, mix=torch.sigmoid(2 * x))
 
 
 def entry_times(*entries: int) -> Tensor:
@@ -97,7 +104,8 @@ def test_the_datas_mean_comes_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [("beta", "fixed_large"), ("posterior", "fixed_small")]
+    ("ours", "theirs"),
+    [("beta", "fixed_large"), ("posterior", "fixed_small"), ("learned", "learned_range")],
 )
 @pytest.mark.parametrize("steps", [20, 1000])
 def test_diffusers_takes_the_same_steps(ours: str, theirs: str, steps: int) -> None:
@@ -106,7 +114,7 @@ def test_diffusers_takes_the_same_steps(ours: str, theirs: str, steps: int) -> N
     scheduler.set_timesteps(steps)
     indices = scheduler.timesteps.tolist()
     times = entry_times(*indices, -1)
-    denoise = Crooked(Corruption(schedule("linear")))
+    denoise = Learned(Corruption(schedule("linear")))
     x = other = draw(2, 1, 3, 3, seed=77)
     mine, their = (torch.Generator().manual_seed(5) for _ in range(2))
 
@@ -116,12 +124,84 @@ def test_diffusers_takes_the_same_steps(ours: str, theirs: str, steps: int) -> N
     out = run("ddpm", denoise, x, times, noise, variance=ours)
     for i, k in enumerate(indices):
         bar = scheduler.alphas_cumprod[k].double()
-        x0 = denoise(other, times[i], {}).x0
+        x0, _, mix = denoise(other, times[i], {})
         eps = (other - bar.sqrt() * x0) / (1 - bar).sqrt()
-        other = scheduler.step(eps, k, other, generator=their).prev_sample
+        said = torch.cat((eps, 2 * mix - 1), 1) if ours == "learned" else eps
+        other = scheduler.step(said, k, other, generator=their).prev_sample
         assert torch.allclose(out[i].x, other, rtol=0, atol=2e-4)
 
 
 def test_an_unknown_variance_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'beta' or 'posterior'"):
+    with pytest.raises(ConfigError, match="'beta', 'posterior' or 'learned'"):
         SAMPLERS.bind(Spec.model_validate("ddpm:variance=big"))
+
+
+class TestLearnedVariance:
+    times = entry_times(700, 650)
+
+    @pytest.mark.parametrize(("mix", "like"), [(0.0, "posterior"), (1.0, "beta")])
+    def test_its_ends_are_the_fixed_variances(self, mix: float, like: str) -> None:
+        plain, x, z = Crooked(Corruption(schedule("linear"))), draw(3, 2), draw(3, 2, seed=5)
+        ends = At(plain, mix)
+        (ours,) = run("ddpm", ends, x, self.times, lambda t, u: z, variance="learned")
+        (fixed,) = run("ddpm", plain, x, self.times, lambda t, u: z, variance=like)
+        assert torch.allclose(ours.x, fixed.x, rtol=0, atol=1e-12)
+
+    def test_between_them_is_nichol_equation_15(self) -> None:
+        plain, x, z = Crooked(Corruption(schedule("linear"))), draw(3, 2), draw(3, 2, seed=5)
+        still = lambda t, u: torch.zeros_like(x)  # noqa: E731
+        (ours,) = run("ddpm", At(plain, 0.3), x, self.times, lambda t, u: z, variance="learned")
+        (mean,) = run("ddpm", plain, x, self.times, still)
+        beta = 1 - BAR[700] / BAR[650]
+        posterior = (1 - BAR[650]) / (1 - BAR[700]) * beta
+        spread = torch.exp((0.3 * beta.log() + 0.7 * posterior.log()) / 2)
+        assert torch.allclose(ours.x - mean.x, spread * z, rtol=1e-9, atol=0)
+
+    def test_a_model_without_it_is_refused(self) -> None:
+        with pytest.raises(InputError, match="predicts its variance"):
+            denoise = Crooked(Corruption(schedule("linear")))
+            run("ddpm", denoise, draw(3, 2), self.times, variance="learned")
+
+
+class At:
+    """A denoiser whose learned variance is the same everywhere."""
+
+    def __init__(self, denoise: Crooked, mix: float) -> None:
+        self.denoise, self.mix, self.corruption = denoise, mix, denoise.corruption
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+        return self.denoise(x, t, cond)._replace(mix=torch.full_like(x, self.mix))
+
+
+@pytest.mark.parametrize("on", ["linear", "edm", "flow"])
+@pytest.mark.parametrize("kind", ["dpm2-ancestral", "dpmpp-2s-ancestral"])
+def test_two_stage_steps_are_those_of_k_diffusion(on: str, kind: str) -> None:
+    """Written out in x̂ = x/alpha and σ = sigma/alpha, with their sigma_down and sigma_up."""
+    s, eta, x = schedule(on), 0.8, draw(3, 2)
+    denoise, times = Crooked(Corruption(s)), torch.linspace(0.9, 0, 8, dtype=torch.float64)
+    out = run(kind, denoise, x, times, numbered(3, 2), eta=eta)
+    noise = numbered(3, 2)
+
+    def predicted(scaled: Tensor, sigma: Tensor) -> Tensor:
+        t = s.time(-2 * sigma.log())
+        return denoise(scaled * s.level(t).alpha, t, {}).x0
+
+    levels = s.level(times)
+    sigmas, scaled = levels.sigma / levels.alpha, x / levels.alpha[0]
+    for i in range(7):
+        here, there = sigmas[i], sigmas[i + 1]
+        up = eta * (there**2 * (here**2 - there**2) / here**2).sqrt()
+        down = (there**2 - up**2).sqrt()
+        x0 = predicted(scaled, here)
+        if down == 0:
+            scaled = x0
+        else:
+            middle = (here * down).sqrt()
+            halfway = scaled + (scaled - x0) / here * (middle - here)
+            second = predicted(halfway, middle)
+            if kind == "dpm2-ancestral":
+                scaled = scaled + (halfway - second) / middle * (down - here)
+            else:
+                scaled = down / here * scaled + (1 - down / here) * second
+            scaled = scaled + up * noise(times[i], times[i + 1])
+        assert torch.allclose(out[i].x, scaled * levels.alpha[i + 1], rtol=1e-8, atol=1e-8)

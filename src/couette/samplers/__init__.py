@@ -9,17 +9,23 @@ It declares of itself, and the tests measure:
 - `adaptive`: it chooses its own steps, for the whole batch at once.
 - `inverse`: it climbs from pictures to noise, over rising times.
 - `noise`: it draws normal noise, as its settings stand.
+- `weak`: of the error of its distribution on Gaussian data, where it draws noise and claims one.
 - `mix`: it may be used on noise that is uniform, not normal.
 """
 
 from couette.registry import SAMPLERS
 from couette.samplers.adams import deis, ipndm, lms, plms, pndm
 from couette.samplers.adaptive import bosh3, dopri5
-from couette.samplers.ancestral import ddpm
+from couette.samplers.ancestral import ddpm, dpm2_ancestral, dpmpp_2s_ancestral, euler_ancestral
+from couette.samplers.churn import edm, euler_churn, restart
 from couette.samplers.dpm import dpm2, dpmpp_2m, dpmpp_2s, dpmpp_3m
+from couette.samplers.dpmpp_sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
+from couette.samplers.er_sde import er_sde
 from couette.samplers.first_order import ddim, ddim_inverse, euler, mix
+from couette.samplers.langevin import langevin
 from couette.samplers.moves import Stretch, move, posterior, stretches
 from couette.samplers.runge_kutta import heun, midpoint, rk4
+from couette.samplers.sa_solver import sa_solver
 from couette.samplers.unipc import unipc
 
 __all__ = [
@@ -32,12 +38,22 @@ __all__ = [
     "deis",
     "dopri5",
     "dpm2",
+    "dpm2_ancestral",
     "dpmpp_2m",
+    "dpmpp_2m_sde",
     "dpmpp_2s",
+    "dpmpp_2s_ancestral",
     "dpmpp_3m",
+    "dpmpp_3m_sde",
+    "dpmpp_sde",
+    "edm",
+    "er_sde",
     "euler",
+    "euler_ancestral",
+    "euler_churn",
     "heun",
     "ipndm",
+    "langevin",
     "lms",
     "midpoint",
     "mix",
@@ -45,7 +61,9 @@ __all__ = [
     "plms",
     "pndm",
     "posterior",
+    "restart",
     "rk4",
+    "sa_solver",
     "stretches",
     "unipc",
 ]

@@ -1,4 +1,4 @@
-"""Sampling the reverse chain itself, step by step, with fresh noise."""
+"""Sampling the reverse chain itself: each step draws from the posterior that the chain has."""
 
 from __future__ import annotations
 
@@ -7,12 +7,28 @@ from typing import Literal
 
 from torch import Tensor
 
-from couette.contracts import Cond, Denoise, Noise, Step
+from couette.contracts import Cond, Denoise, Level, Noise, Prediction, Step
+from couette.errors import InputError
 from couette.registry import SAMPLERS
-from couette.samplers.moves import move, need_normal, posterior, stretches
+from couette.samplers.dpm import halfway
+from couette.samplers.first_order import ddim
+from couette.samplers.moves import (
+    Posterior,
+    is_clean,
+    is_noise,
+    move,
+    need_normal,
+    posterior,
+    slope,
+    stretches,
+    transfer,
+)
+from couette.samplers.noisy import Share, Split, ancestral, drawn, renew
+
+Variance = Literal["beta", "posterior", "learned"]
 
 
-@SAMPLERS.register("ddpm", noise=True)
+@SAMPLERS.register("ddpm", noise=True, weak=1)
 def ddpm(
     denoise: Denoise,
     x: Tensor,
@@ -20,22 +36,99 @@ def ddpm(
     cond: Cond,
     noise: Noise,
     *,
-    variance: Literal["beta", "posterior"] = "posterior",
+    variance: Variance = "posterior",
 ) -> Iterator[Step]:
-    """Ancestral sampling (Ho et al. 2020, alg. 2), with either of its fixed variances.
+    """Ancestral sampling (Ho et al. 2020, alg. 2), its variance fixed at either end or learned.
 
     "beta" is β, best for normal data; "posterior" is β̃ = (1 − ᾱ_u)/(1 − ᾱ_t)·β, best for a single
-    point. On a strided grid β is 1 − ᾱ_t/ᾱ_u. The last step, to sigma = 0, adds no noise.
+    point; "learned" is where between the two the model says (Nichol & Dhariwal 2021, eq. 15). On a
+    strided grid β is 1 − ᾱ_t/ᾱ_u. The last step, to sigma = 0, adds no noise.
+
+    Raises:
+        InputError: a corruption whose noise is not normal, or "learned" of a model that predicts
+            no variance.
+    """
+    need_normal(denoise, "ddpm")
+    for s in stretches(denoise, times):
+        p = denoise(x, s.t, cond)
+        back = posterior(s.a, s.b)
+        x = renew(x, p, s, Split(back.mean.sigma, _spread(back, p, variance)), noise)
+        yield Step(s.index, s.count, s.u, x, p.x0)
+
+
+def _spread(back: Posterior, p: Prediction, variance: Variance) -> Tensor:
+    if variance == "learned" and p.mix is None:
+        raise InputError(
+            "ddpm with variance=learned needs a model that predicts its variance, and this one "
+            "doesn't; use variance=posterior or variance=beta."
+        )
+    if variance == "posterior" or back.variance == 0:
+        return back.variance.sqrt()
+    if p.mix is None or variance == "beta":
+        return back.beta.sqrt()
+    return ((p.mix * back.beta.log() + (1 - p.mix) * back.variance.log()) / 2).exp()
+
+
+@SAMPLERS.register("euler-ancestral", noise=True, weak=1)
+def euler_ancestral(
+    denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Share = 1.0
+) -> Iterator[Step]:
+    """Euler's method to a lower noise level, then noise back up: ddim with eta = 1 by its own name.
+
+    k-diffusion's sample_euler_ancestral, which is written in (x/alpha, sigma/alpha). At eta = 1
+    it is ddpm with the posterior variance as well.
 
     Raises:
         InputError: a corruption whose noise is not normal.
     """
-    need_normal(denoise, "ddpm")
-    for i, n, t, u, a, b in stretches(denoise, times):
-        p = denoise(x, t, cond)
-        back = posterior(a, b)
-        x = move(x, p, a, back.mean)
-        if b.sigma > 0:
-            spread = back.beta if variance == "beta" else back.variance
-            x = x + spread.sqrt() * noise(t, u)
-        yield Step(i, n, u, x, p.x0)
+    need_normal(denoise, "euler-ancestral")
+    return ddim(denoise, x, times, cond, noise, eta=eta)
+
+
+@SAMPLERS.register("dpm2-ancestral", noise=True, weak=2, evaluations=2)
+def dpm2_ancestral(
+    denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Share = 1.0
+) -> Iterator[Step]:
+    """dpm2 down to a lower noise level, then noise back up (k-diffusion, sample_dpm_2_ancestral).
+
+    DPM-Solver-2 (Lu et al. 2022, alg. 1 with r₁ = 1/2) moves along the eps seen at the geometric
+    mean of sigma/alpha. Two evaluations a step, one where sigma ends or alpha starts at 0.
+
+    Raises:
+        InputError: a corruption whose noise is not normal.
+    """
+    need_normal(denoise, "dpm2-ancestral")
+    for s in stretches(denoise, times):
+        first = denoise(x, s.t, cond)
+        split = ancestral(s.a, s.b, eta)
+        down = Level(s.b.alpha, split.kept)
+        if is_noise(s.a) or is_clean(down):
+            x = move(x, first, s.a, down)
+        else:
+            there, middle, second = halfway(denoise, x, cond, first, s.a, down)
+            x = transfer(x, slope(there, second, middle), s.a, down)
+        x = x + drawn(split, noise, s.t, s.u)
+        yield Step(s.index, s.count, s.u, x, first.x0)
+
+
+@SAMPLERS.register("dpmpp-2s-ancestral", noise=True, weak=2, evaluations=2)
+def dpmpp_2s_ancestral(
+    denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Share = 1.0
+) -> Iterator[Step]:
+    """dpmpp-2s to a lower noise level, then noise back up (k-diffusion, sample_dpmpp_2s_ancestral).
+
+    DPM-Solver++(2S) (Lu et al. 2023, alg. 1 with r = 1/2) moves along the x0 seen at the geometric
+    mean of sigma/alpha. Two evaluations a step, one where sigma ends or alpha starts at 0.
+
+    Raises:
+        InputError: a corruption whose noise is not normal.
+    """
+    need_normal(denoise, "dpmpp-2s-ancestral")
+    for s in stretches(denoise, times):
+        first = along = denoise(x, s.t, cond)
+        split = ancestral(s.a, s.b, eta)
+        down = Level(s.b.alpha, split.kept)
+        if not (is_noise(s.a) or is_clean(down)):
+            _, _, along = halfway(denoise, x, cond, first, s.a, down)
+        x = renew(x, along, s, split, noise)
+        yield Step(s.index, s.count, s.u, x, first.x0)

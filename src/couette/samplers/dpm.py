@@ -44,7 +44,7 @@ def dpm2(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -
         if is_noise(a) or is_clean(b):
             x = move(x, p, a, b)
         else:
-            there, level, second = _halfway(denoise, x, cond, p, a, b)
+            there, level, second = halfway(denoise, x, cond, p, a, b)
             x = transfer(x, slope(there, second, level), a, b)
         yield Step(i, n, u, x, p.x0)
 
@@ -64,12 +64,12 @@ def dpmpp_2s(
     for i, n, t, u, a, b in stretches(denoise, times):
         p = along = denoise(x, t, cond)
         if not (is_noise(a) or is_clean(b)):
-            _, _, along = _halfway(denoise, x, cond, p, a, b)
+            _, _, along = halfway(denoise, x, cond, p, a, b)
         x = move(x, along, a, b)
         yield Step(i, n, u, x, p.x0)
 
 
-def _halfway(
+def halfway(
     denoise: Denoise, x: Tensor, cond: Cond, p: Prediction, a: Level, b: Level
 ) -> tuple[Tensor, Level, Prediction]:
     """x moved along p to the middle in λ, the level there, and what is predicted there."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
-from couette.contracts import Cond, Denoise, Level, Noise, Step
+from couette.contracts import Cond, Denoise, Noise, Step
 from couette.errors import InputError
 from couette.registry import SAMPLERS
-from couette.samplers.moves import move, need_normal, posterior, slope, stretches, transfer
+from couette.samplers.moves import move, need_normal, slope, stretches, transfer
+from couette.samplers.noisy import Share, ancestral, renew
 
 
 @SAMPLERS.register("ddim", order=1, mix=True)
@@ -22,7 +21,7 @@ def ddim(
     cond: Cond,
     noise: Noise,
     *,
-    eta: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    eta: Share = 0.0,
 ) -> Iterator[Step]:
     """Song et al. 2021 (DDIM), eq. 12: eta = 0 is deterministic, eta = 1 is ancestral sampling.
 
@@ -35,15 +34,10 @@ def ddim(
         raise InputError(f"ddim's eta lies between 0 and 1, not at {eta}.")
     if eta:
         need_normal(denoise, f"ddim with eta={eta}")
-    for i, n, t, u, a, b in stretches(denoise, times):
-        p = denoise(x, t, cond)
-        if not eta:
-            x = move(x, p, a, b)
-        else:
-            variance = eta**2 * posterior(a, b).variance
-            x = move(x, p, a, Level(b.alpha, (b.sigma.square() - variance).clamp(min=0).sqrt()))
-            x = x + variance.sqrt() * noise(t, u) if variance > 0 else x
-        yield Step(i, n, u, x, p.x0)
+    for s in stretches(denoise, times):
+        p = denoise(x, s.t, cond)
+        x = renew(x, p, s, ancestral(s.a, s.b, eta), noise) if eta else move(x, p, s.a, s.b)
+        yield Step(s.index, s.count, s.u, x, p.x0)
 
 
 @SAMPLERS.register("euler", order=1, mix=True)
