@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from couette.config import DataConfig
+from couette.contracts import Sizes
 from couette.data import Splits, open_data
 from couette.data.cifar import CLASSES, FOLDER, TEST, TRAIN, extract
 from couette.errors import DataError
@@ -35,7 +36,7 @@ def test_planes_become_pixels(tmp_path: Path, inner: str) -> None:
     train, test = opened(tmp_path / "set")
     assert test is not None
     assert (len(train), len(test)) == (20, 4)
-    assert train.sizes == (3, 32, 32, 10)
+    assert train.sizes == Sizes(3, 32, 32, 10)
     assert train.classes == CLASSES
     record = np.frombuffer(batch(2), np.uint8).reshape(4, 3073)[1]
     assert train.values[9, 3, 5].tolist() == [record[1 + 1024 * c + 3 * 32 + 5] for c in range(3)]
@@ -56,7 +57,7 @@ def test_names_of_the_classes_are_read_and_missing_batches_said(tmp_path: Path) 
 def test_colour_and_resolution(tmp_path: Path) -> None:
     write(tmp_path / "set")
     train = opened(tmp_path / "set", color="gray", resolution=16).train
-    assert train.sizes == (1, 16, 16, 10)
+    assert train.sizes == Sizes(1, 16, 16, 10)
 
 
 @pytest.mark.parametrize(

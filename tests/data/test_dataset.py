@@ -5,6 +5,7 @@ import hashlib
 import pytest
 import torch
 
+from couette.contracts import Sizes
 from couette.data import Dataset, headline, to_float, to_uint8
 from couette.errors import DataError
 
@@ -21,13 +22,13 @@ def test_pictures_are_gathered_with_channels_first_in_channels_last_strides() ->
     assert got.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(got[1], data.values[1].permute(2, 0, 1))
     assert torch.equal(got[0], got[2])
-    assert data.sizes == (3, 4, 6, 0)
+    assert data.sizes == Sizes(3, 4, 6, 0)
 
 
 def test_points_come_as_they_are() -> None:
     data = Dataset("made", torch.randn(7, 2, 1, 1))
     assert torch.equal(data.pictures(torch.tensor([6])), data.values[6:])
-    assert data.sizes == (2, 1, 1, 0)
+    assert data.sizes == Sizes(2, 1, 1, 0)
     assert headline(data) == "7 points in the plane"
 
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from couette.config import DataConfig
+from couette.contracts import Sizes
 from couette.data import Dataset, Splits, open_data
 from couette.errors import ConfigError, DataError
 
@@ -344,7 +345,7 @@ def test_emoji(shared_data: Path) -> None:
     train, test = opened(shared_data / "emoji", resolution=32, holdout=0)
     assert test is None
     assert len(train) == 3354
-    assert train.sizes == (3, 32, 32, 0)
+    assert train.sizes == Sizes(3, 32, 32, 0)
     assert train.texts is not None and train.names is not None
     assert train.texts[train.names.index("emoji_u0037_20e3.png")] == "keycap 7"
     assert "3,354 pictures with transparency laid on white." in train.notes

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from couette.config import DataConfig
+from couette.contracts import Sizes
 from couette.data import Splits, open_data
 from couette.data.idx import KINDS, read_idx
 from couette.errors import DataError
@@ -46,7 +47,7 @@ def test_both_splits_are_read(tmp_path: Path, zipped: bool) -> None:
     train, test = opened(tmp_path)
     assert test is not None and train.labels is not None
     assert (len(train), len(test)) == (20, 10)
-    assert train.sizes == (1, 6, 6, 10)
+    assert train.sizes == Sizes(1, 6, 6, 10)
     assert train.labels.tolist() == [*range(10)] * 2
     expected = np.random.default_rng(20).integers(0, 256, (20, 6, 6), dtype=np.uint8)
     assert np.array_equal(train.values[..., 0].numpy(), expected)
@@ -92,7 +93,7 @@ def test_resolution_colour_and_limit(tmp_path: Path) -> None:
     train, test = opened(tmp_path, resolution=(4, 8), color="rgb", limit=5)
     assert test is not None
     assert (len(train), len(test)) == (5, 5)
-    assert train.sizes == (3, 4, 8, 10)
+    assert train.sizes == Sizes(3, 4, 8, 10)
 
 
 @pytest.mark.parametrize("name", KINDS)

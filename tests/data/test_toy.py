@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from couette.config import DataConfig
+from couette.contracts import Sizes
 from couette.data import open_data
 from couette.data.toy import GRID_SD, GRID_SPACING
 from couette.errors import ConfigError, DataError
@@ -14,7 +15,7 @@ def test_points_have_mean_zero_and_variance_one(name: str, classes: int) -> None
     data, test = open_data(DataConfig(source=name, holdout=0))
     points = data.values.reshape(-1, 2)
     assert test is None
-    assert data.sizes == (2, 1, 1, classes)
+    assert data.sizes == Sizes(2, 1, 1, classes)
     tolerance = 0.02 if name == "gaussians" else 1e-5
     assert points.mean(0).abs().max() < tolerance
     assert (points.std(0, correction=0) - 1).abs().max() < tolerance

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from couette.contracts import Cond, Denoise, Level, Noise, Prediction
+from couette.denoiser.variational import discretized_nll, normal_kl
 from couette.errors import InputError
 from couette.samplers import move, posterior, stretches
 from couette.schedules import mixed, ratio
@@ -218,33 +219,6 @@ def _decoder(
     middle, reach = (range_of[0] + range_of[1]) / 2, (range_of[1] - range_of[0]) / 2
     x0, mean = (x0 - middle) / reach, (mean - middle) / reach
     return discretized_nll(x0, mean, log_variance - 2 * math.log(reach))
-
-
-def normal_kl(apart: Tensor, log_variance: Tensor, log_model: Tensor) -> Tensor:
-    """KL(N(m, exp(log_variance)) ‖ N(m + apart, exp(log_model))) in nats, of each number."""
-    ratio = (log_variance - log_model).exp()
-    distance = apart.square() * (-log_model).exp()
-    return 0.5 * (ratio - 1 + log_model - log_variance + distance)
-
-
-def discretized_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """−log P(x) in nats, where a normal variable is rounded to the nearest of 256 grey levels.
-
-    Exact in both tails; the outer levels reach to infinity (Ho et al. 2020, eq. 13).
-
-    Args:
-        x: grey levels in [-1, 1].
-        mean, log_variance: of the normal variable; shapes broadcast.
-    """
-    half, scale = 1 / 255, (-0.5 * log_variance).exp()
-    above = torch.where(x > 1 - half, math.inf, (x + half - mean) * scale)
-    below = torch.where(x < half - 1, -math.inf, (x - half - mean) * scale)
-    # Φ(b) − Φ(a) = Φ(−a) − Φ(−b): in the lower tail nothing cancels.
-    flip = below > -above
-    above, below = torch.where(flip, -below, above), torch.where(flip, -above, below)
-    high: Tensor = torch.special.log_ndtr(above)
-    low: Tensor = torch.special.log_ndtr(below)
-    return -high - (-torch.expm1(low - high)).log()
 
 
 def _summed(per_pixel: Tensor) -> Tensor:
