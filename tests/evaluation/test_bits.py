@@ -41,8 +41,8 @@ def test_points() -> None:
     world = named("exact:gaussians:schedule=flow")
     model, data = exact_model(world), open_data(world.data).test
     assert data is not None
-    index = torch.arange(16)
-    found = bits.likelihood(model, data, index, name="world", batch=7)
+    index = torch.arange(8)
+    found = bits.likelihood(model, data, index, name="world", batch=5)
     given = batch_of(model, data, index)
     nats = exactly(model, given.data.double(), dict(given.cond))
     assert found.told and found.points
@@ -80,13 +80,13 @@ def test_a_table_is_walked_through_entry_by_entry_and_not_asked_below_its_first(
 
 @pytest.fixture(scope="module")
 def digits() -> Splits:
-    return open_data(DataConfig(source="digits", resolution=8, limit=120))
+    return open_data(DataConfig(source="digits", resolution=8, limit=300))
 
 
 def test_it_is_a_part_of_the_report_where_it_is_asked_for(
     digits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bits, "_ODE_STEPS", 4)
+    monkeypatch.setattr(bits, "_ODE_STEPS", 2)
     models = {"weights": untrained(digits.train)}
     parts: list[object] = []
     report = evaluate(models, digits, count=4, likelihood=True, watch=parts.append)
@@ -108,7 +108,7 @@ def test_what_makes_nothing_from_normal_noise_is_refused_first(digits: Splits) -
 
 def test_an_exact_world_is_evaluated_like_a_run(tmp_path: Path) -> None:
     """The memoriser's samples are copies, each of the class asked for."""
-    world = "exact:digits:resolution=8,limit=200"
+    world = "exact:digits:resolution=8,limit=300"
     report, paths = api.evaluate(world, count=20, out=tmp_path)
     found = report.samples["weights"]
     assert found.copies is not None and found.copies.share > 0.9

@@ -42,16 +42,17 @@ def exactly(world: Mixture, x: Tensor, cond: Cond, sigma: float = LEAST) -> Tens
     return world.log_density(alpha * x, t, cond) + x[0].numel() * alpha.log()
 
 
-@pytest.mark.parametrize("label", [None, 1])
+@pytest.mark.parametrize(
+    ("make", "label"), [(plane, None), (plane, 1), (small, None)], ids=["plane", "class", "small"]
+)
 @pytest.mark.parametrize("on", WORLDS)
-@pytest.mark.parametrize("make", [plane, small])
 def test_the_ode_finds_the_exact_likelihood(
     make: Callable[[str], Mixture], on: str, label: int | None
 ) -> None:
     """To 1 %, and to 0.03 nats point by point."""
     world = make(on)
-    x = world.sample(12, seed=5, label=label).x0
-    cond = {} if label is None else {"label": torch.full((12,), label)}
+    x = world.sample(8, seed=5, label=label).x0
+    cond = {} if label is None else {"label": torch.full((8,), label)}
     found = log_likelihood(world, x, cond, axes(x), steps=40)
     expected = exactly(world, x, cond)
     torch.testing.assert_close(found, expected, rtol=0, atol=0.03)
@@ -61,9 +62,9 @@ def test_the_ode_finds_the_exact_likelihood(
 def test_it_is_one_number_whatever_the_schedule_and_the_rest_is_the_solvers() -> None:
     """Order 4: twice the steps, 16 times nearer to the same integral."""
     x = plane().sample(8, seed=5).x0
-    whole = log_likelihood(plane("flow"), x, {}, axes(x), steps=160)
-    coarse, fine = (log_likelihood(plane("flow"), x, {}, axes(x), steps=n) for n in (40, 80))
-    other = log_likelihood(plane("cosine"), x, {}, axes(x), steps=40)
+    whole = log_likelihood(plane("flow"), x, {}, axes(x), steps=128)
+    coarse, fine = (log_likelihood(plane("flow"), x, {}, axes(x), steps=n) for n in (32, 64))
+    other = log_likelihood(plane("cosine"), x, {}, axes(x), steps=32)
     torch.testing.assert_close(coarse, other, rtol=0, atol=1e-9)
     ratio = (coarse - whole).abs().mean() / (fine - whole).abs().mean()
     assert 3.5 < math.log2(float(ratio)) < 6
@@ -72,13 +73,13 @@ def test_it_is_one_number_whatever_the_schedule_and_the_rest_is_the_solvers() ->
 def test_random_probes_have_the_traces_mean() -> None:
     """Within four standard errors over many seeds of one point."""
     world = small("cosine")
-    x = world.sample(1, seed=5).x0.expand(400, -1, -1, -1)
-    keys = torch.stack((torch.arange(400), torch.zeros(400, dtype=torch.int64)), 1)
+    x = world.sample(1, seed=5).x0.expand(200, -1, -1, -1)
+    keys = torch.stack((torch.arange(200), torch.zeros(200, dtype=torch.int64)), 1)
     probes = signs(0, keys, x)
     assert set(probes.unique().tolist()) == {-1.0, 1.0}
     found = log_likelihood(world, x, {}, probes, steps=24)
     expected = log_likelihood(world, x[:1], {}, axes(x[:1]), steps=24)
-    error = float(found.std()) / 400**0.5
+    error = float(found.std()) / 200**0.5
     assert error > 0
     assert abs(float(found.mean() - expected[0])) < 4 * error
     assert torch.equal(signs(0, keys, x, 3)[:, :5], signs(0, keys[:5], x[:5], 3))
@@ -103,14 +104,28 @@ def test_the_bound_bounds_and_comes_near(make: Callable[[str], Mixture], on: str
     exact = -world.log_density(x0, at(0))
     grid = GRIDS["uniform" if on in ("linear", "cosine") else "karras"]
     gaps = []
-    for steps in (40, 400):
+    for steps in (30, 300):
         times = grid(world.corruption.schedule, steps)
         gap = variational_bound(world, x0, times, {}, Fresh(x0)).total - exact
         error = float(gap.std()) / 400**0.5
         assert float(gap.mean()) > -3 * error
         gaps.append(float(gap.mean()) / x0[0].numel())
-    assert gaps[1] < 0.12
+    assert gaps[1] < 0.3
     assert gaps[1] < gaps[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on", WORLDS)
+def test_the_bound_is_tight_with_many_steps(on: str) -> None:
+    """Within 0.03 nats of the exact value, beside the noise of the estimate."""
+    world = plane(on)
+    x0 = world.sample(2000, seed=7).x0
+    grid = GRIDS["uniform" if on in ("linear", "cosine") else "karras"]
+    times = grid(world.corruption.schedule, 1000)
+    gap = variational_bound(world, x0, times, {}, Fresh(x0)).total + world.log_density(x0, at(0))
+    error = float(gap.std()) / 2000**0.5
+    assert error < 0.05
+    assert -3 * error < float(gap.mean()) < 0.03 + 3 * error
 
 
 @pytest.mark.parametrize("variance", ["beta", "posterior"])
@@ -179,7 +194,7 @@ def test_the_range_of_the_grey_levels_is_only_a_scale() -> None:
 def test_a_memoriser_is_sure_of_what_it_knows_and_of_nothing_else() -> None:
     known, other = draw(5, 1, 3, 3), draw(5, 1, 3, 3, seed=1)
     world = Empirical(schedule("flow"), known)
-    found = [log_likelihood(world, x, {}, axes(x), sigma=0.05, steps=60) for x in (known, other)]
+    found = [log_likelihood(world, x, {}, axes(x), sigma=0.05, steps=40) for x in (known, other)]
     sure = 9 * (-0.5 * math.log(2 * math.pi) - math.log(0.05)) - math.log(5)
     torch.testing.assert_close(found[0], torch.full_like(found[0], sure), rtol=0, atol=0.2)
     assert float(found[1].max()) < -500
