@@ -57,22 +57,35 @@ def write(results: Results, folder: Path, floor: float | None = None) -> list[Pa
 
 
 def _series(done: Sequence[Outcome], field: str) -> dict[str, tuple[list[float], list[float]]]:
-    """A line for each sampler on each grid; grids are named only where there are several."""
-    several = len({each.grid.partition(":")[0] for each in done}) > 1
+    """A line for each sampler on each grid, of evaluations and a figure."""
+    names = _names(done)
     found: dict[str, list[tuple[float, float]]] = {}
     for each in done:
         value = getattr(each, field)
         if value is not None and each.evaluations:
-            found.setdefault(_named(each, several), []).append((each.evaluations, value))
+            found.setdefault(names[each.trial], []).append((each.evaluations, value))
     return {
         name: ([x for x, _ in sorted(points)], [y for _, y in sorted(points)])
         for name, points in found.items()
     }
 
 
-def _named(each: Outcome, several: bool) -> str:
-    sampler = each.sampler.partition(":")[0]
-    return f"{sampler}, {each.grid.partition(':')[0]}" if several else sampler
+def _names(done: Sequence[Outcome]) -> dict[str, str]:
+    """What each trial's line is called: no longer than tells it from the others."""
+    samplers = {each.sampler for each in done}
+    grids = {_grid(each) for each in done}
+    names = {}
+    for each in done:
+        short = each.sampler.partition(":")[0]
+        alike = [name for name in samplers if name.partition(":")[0] == short]
+        sampler = short if len(alike) == 1 else each.sampler
+        names[each.trial] = f"{sampler}, {_grid(each)}" if len(grids) > 1 else sampler
+    return names
+
+
+def _grid(each: Outcome) -> str:
+    name = each.grid.partition(":")[0]
+    return "found grid" if name == "given" else name
 
 
 def _rows(done: Sequence[Outcome], drawn: Mapping[str, Tensor]) -> Image.Image | None:
@@ -80,12 +93,13 @@ def _rows(done: Sequence[Outcome], drawn: Mapping[str, Tensor]) -> Image.Image |
     if not shown:
         return None
     steps = sorted({each.steps for each in shown})
-    names = list(dict.fromkeys(_named(each, several=True) for each in shown))
+    called = _names(done)
+    names = list(dict.fromkeys(called[each.trial] for each in shown))
     first = next(iter(drawn.values()))
     if first.shape[0] not in (1, 3):
         return None
     blank = torch.ones_like(first)
-    placed = {(_named(each, True), each.steps): drawn[each.trial] for each in shown}
+    placed = {(called[each.trial], each.steps): drawn[each.trial] for each in shown}
     cells = torch.stack([placed.get((name, count), blank) for name in names for count in steps])
     return grid(
         np.asarray(cells),

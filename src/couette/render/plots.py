@@ -6,7 +6,7 @@ that can't be set stands as it was written. Values that are not finite leave a g
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,10 +28,14 @@ from couette.render.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Series = tuple[ArrayLike, ArrayLike]
 Values = NDArray[np.float64]
+
+_DASHES = ("-", "--", ":", "-.")
+"""Of the lines that have to share a colour with others."""
 
 _TICK = 28
 """Characters of a name below a bar."""
@@ -81,12 +85,13 @@ def curves(
     lines = _checked(series)
     figure, (axes,) = panels(1, 1, height=3.8)
     colours = lighter(len(lines)) if ordered else _colours(len(lines))
-    for (name, (xs, ys)), colour in zip(lines.items(), colours, strict=True):
+    for i, ((name, (xs, ys)), colour) in enumerate(zip(lines.items(), colours, strict=True)):
         xs, ys = _positive(xs, log_x), _positive(ys, log_y)
         axes.plot(
             xs,
             ys,
             color=colour,
+            ls="-" if ordered else _DASHES[i // len(COLOURS) % len(_DASHES)],
             label=label(name, ENTRY) or None,
             marker="o" if marks else None,
             ms=4,
@@ -350,7 +355,25 @@ def _short(name: str) -> str:
 
 def _scale(axes: Axes, log_x: bool, log_y: bool) -> None:
     """Logarithmic axes where asked for and where there is anything above 0 to show on them."""
-    if log_x and any(np.any(np.asarray(line.get_xdata()) > 0) for line in axes.lines):
+    if log_x and _above_zero(line.get_xdata() for line in axes.lines):
         axes.set_xscale("log")
-    if log_y and any(np.any(np.asarray(line.get_ydata()) > 0) for line in axes.lines):
+        _plain(axes.xaxis)
+    if log_y and _above_zero(line.get_ydata() for line in axes.lines):
         axes.set_yscale("log")
+        _plain(axes.yaxis)
+
+
+def _above_zero(values: Iterable[ArrayLike]) -> bool:
+    return any(np.any(np.asarray(each) > 0) for each in values)
+
+
+def _plain(axis: Axis) -> None:
+    """Plain numbers along a logarithmic axis of less than three decades: 20, not 2·10¹."""
+    low, high = axis.get_data_interval()
+    if 0 < low < high < 1000 * low:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+        numbers = FuncFormatter(lambda value, _: f"{value:g}")
+        axis.set_major_formatter(numbers)
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_minor_formatter(numbers if high < 50 * low else NullFormatter())
