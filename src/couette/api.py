@@ -29,7 +29,7 @@ from couette.laboratory import (
     planned,
     searched,
 )
-from couette.model import AVERAGE, Model, drawn_as, exact_model, load_model
+from couette.model import AVERAGE, Model
 from couette.recipes import RECIPES, Event, Session
 from couette.runs import RunFolder, find_model
 from couette.runtime import choose
@@ -184,11 +184,7 @@ def load(
         CheckpointError: nothing to load there, or it is damaged; other CouetteErrors as they fit.
     """
     asked = parse(RuntimeConfig, {"device": device, "dtype": dtype}, "the arguments of load")
-    if is_exact(path):
-        return exact_model(named(path), choose(asked))
-    model = load_model(find_model(Path(path)), average=average, runtime=choose(asked))
-    run = RunFolder(Path(path))
-    return drawn_as(model, run.config().sampling) if run.exists() else model
+    return generate.open_model(path, average=average, runtime=choose(asked))
 
 
 def sample(
@@ -411,10 +407,9 @@ def _weights_of(path: Path, device: str) -> dict[str, Model]:
     """The raw weights of a model, and their average where there is one."""
     if is_exact(path):
         return {"weights": load(path, device=device)}
-    folder = find_model(path)
-    models = {"weights": load(folder, average=False, device=device)}
-    if (folder / AVERAGE).exists():
-        models["average"] = load(folder, device=device)
+    models = {"weights": load(path, average=False, device=device)}
+    if (find_model(path) / AVERAGE).exists():
+        models["average"] = load(path, device=device)
     return models
 
 

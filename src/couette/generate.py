@@ -20,10 +20,19 @@ from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
 from couette.denoiser import recalling, regular, singular
 from couette.discrete import KINDS
 from couette.errors import InputError
+from couette.exact import is_exact, named
 from couette.guidance import GUIDANCE, THRESHOLDS, Classify, Parted, Terms, guide
-from couette.model import ClassifierModel, Model, load_classifier, load_model, pixel_range
+from couette.model import (
+    ClassifierModel,
+    Model,
+    drawn_as,
+    exact_model,
+    load_classifier,
+    load_model,
+    pixel_range,
+)
 from couette.registry import GRIDS
-from couette.runs import find_model
+from couette.runs import RunFolder, find_model
 from couette.runtime import Runtime
 from couette.samplers import SAMPLERS
 from couette.tensors import Stream, normal, uniform
@@ -75,6 +84,27 @@ class _Final:
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
         p = self.denoise(x, t, cond)
         return p._replace(x0=self.threshold(p.x0))
+
+
+def open_model(given: str | Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
+    """The model that a user means: of a run, a checkpoint, a saved model, or an exact world.
+
+    The model of a run draws as the run's `config.yaml` says now; another as it was saved.
+
+    Args:
+        given: the folder, or a world as `exact:digits`.
+        average: the running average of the weights, where there is one; else the raw weights.
+        runtime: where to put it.
+
+    Raises:
+        CheckpointError: nothing to load there, or it is damaged; other CouetteErrors as they fit.
+    """
+    if is_exact(given):
+        return exact_model(named(given), runtime)
+    path = Path(given)
+    model = load_model(find_model(path), average=average, runtime=runtime)
+    run = RunFolder(path)
+    return drawn_as(model, run.config().sampling) if run.exists() else model
 
 
 def ask(

@@ -21,12 +21,11 @@ from couette.data.hub import is_hub_name
 from couette.errors import InputError, UnknownName
 from couette.exact import folder_of, is_exact, named
 from couette.figures.registry import Need
+from couette.generate import open_model
 from couette.model import (
     Model,
     build_network,
     build_sized,
-    exact_model,
-    load_model,
     read_config,
     sizes_of,
 )
@@ -120,10 +119,8 @@ class Target:
         Raises:
             CheckpointError and others: it is missing or damaged.
         """
-        if self.kind == "exact":
-            return exact_model(named(self.given), choose(self.runtime))
-        folder = self.weights or self.run.model_folder()
-        return load_model(folder, average=self.average, runtime=choose(self.runtime))
+        given = self.given if self.kind == "exact" else self.weights or self.run.path
+        return open_model(given, average=self.average, runtime=choose(self.runtime))
 
     @cached_property
     def splits(self) -> Splits:

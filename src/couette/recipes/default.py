@@ -73,6 +73,6 @@ def points() -> RunConfig:
             ),
             "network": spec("points"),
             "training": base.training.model_copy(update={"minutes": 1.0, "batch": 512}),
-            "sampling": base.sampling.model_copy(update={"steps": 18}),
+            "sampling": base.sampling.model_copy(update={"steps": 18, "guidance": 1.0}),
         }
     )
