@@ -35,7 +35,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"schedules", "networks", "data", "render"}),
     frozenset({"denoiser", "codecs", "conditioners", "exact"}),
     frozenset({"model", "guidance", "samplers", "training", "runs"}),
-    frozenset({"discrete"}),
+    frozenset({"discrete", "opening"}),
     frozenset({"generate"}),
     frozenset({"editing", "distillation", "evaluation", "interop"}),
     frozenset({"recipes", "figures", "laboratory"}),

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
-from operator import attrgetter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,15 @@ from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
 from couette.denoiser import recalling, regular, singular
 from couette.discrete import KINDS
 from couette.errors import InputError
-from couette.exact import is_exact, named
-from couette.guidance import GUIDANCE, THRESHOLDS, Classify, Parted, Terms, guide
+from couette.guidance import GUIDANCE, THRESHOLDS, Parted, Terms, guide
 from couette.model import (
-    ClassifierModel,
     Model,
-    drawn_as,
-    exact_model,
     load_classifier,
-    load_model,
     pixel_range,
 )
+from couette.opening import classifier_for, guide_for, opened
 from couette.registry import GRIDS
-from couette.runs import RunFolder, find_model
-from couette.runtime import Runtime
+from couette.runs import find_model
 from couette.samplers import SAMPLERS
 from couette.tensors import Stream, normal, uniform
 
@@ -84,27 +78,6 @@ class _Final:
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
         p = self.denoise(x, t, cond)
         return p._replace(x0=self.threshold(p.x0))
-
-
-def open_model(given: str | Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
-    """The model that a user means: of a run, a checkpoint, a saved model, or an exact world.
-
-    The model of a run draws as the run's `config.yaml` says now; another as it was saved.
-
-    Args:
-        given: the folder, or a world as `exact:digits`.
-        average: the running average of the weights, where there is one; else the raw weights.
-        runtime: where to put it.
-
-    Raises:
-        CheckpointError: nothing to load there, or it is damaged; other CouetteErrors as they fit.
-    """
-    if is_exact(given):
-        return exact_model(named(given), runtime)
-    path = Path(given)
-    model = load_model(find_model(path), average=average, runtime=runtime)
-    run = RunFolder(path)
-    return drawn_as(model, run.config().sampling) if run.exists() else model
 
 
 def ask(
@@ -246,7 +219,7 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
     terms = Terms(
         sampling.guidance,
         {key: value.to(device) for key, value in untold.items()} if learned else None,
-        partial(_denoiser, model),
+        partial(guide_for, model),
         partial(classifier_for, model),
     )
     for each in sampling.guider:
@@ -262,58 +235,6 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
     return guide(denoise, terms, sampling.guider)
 
 
-def _denoiser(model: Model, path: str) -> Denoise:
-    """A worse model to guide by.
-
-    Raises:
-        InputError: it makes other pictures, or noises them otherwise.
-    """
-    folder = find_model(Path(path))
-    other: Model = _opened(load_model, folder, model.denoiser.runtime)
-    _same(model, other, f"The guide in {folder}")
-    if other.conditioner.classes != model.conditioner.classes:
-        raise InputError(
-            f"The guide in {folder} knows other classes than the model; choose one that is told "
-            "the same."
-        )
-    return other.denoiser
-
-
-def classifier_for(model: Model, path: str) -> Classify:
-    """The classifier at a path, of the pictures that the model makes, as it noises them.
-
-    Raises:
-        InputError: it reads other pictures, noised otherwise, or knows other classes.
-    """
-    folder = find_model(Path(path))
-    other: ClassifierModel = _opened(load_classifier, folder, model.denoiser.runtime)
-    _same(model, other, f"The classifier in {folder}")
-    if model.conditioner.classes not in ((), other.classes):
-        raise InputError(
-            f"The classifier in {folder} knows other classes than the model; train one on the "
-            "same data."
-        )
-    return other.classify
-
-
-def _same(model: Model, other: Model | ClassifierModel, named: str) -> None:
-    """Refuse a model of other pictures, or of pictures noised otherwise."""
-    mine, theirs = model.config, other.config
-    fields = ("channels", "height", "width", "codec", "diffusion.schedule", "diffusion.noise")
-    differ = [name for name in fields if attrgetter(name)(mine) != attrgetter(name)(theirs)]
-    if differ:
-        raise InputError(
-            f"{named} does not fit the model: they differ in {', '.join(differ)}; train it with "
-            "the model's own."
-        )
-
-
-@lru_cache(maxsize=4)
-def _opened(load: Callable[..., Any], folder: Path, runtime: Runtime) -> Any:
-    """A model to guide by, kept for the batches that follow."""
-    return load(folder, runtime=runtime)
-
-
 def _labels(model: Model, sampling: SamplingConfig) -> Labels:
     """The classes that can be asked for: the model's own, or those of a classifier."""
     if model.conditioner.classes:
@@ -321,7 +242,7 @@ def _labels(model: Model, sampling: SamplingConfig) -> Labels:
     for each in sampling.guider:
         if GUIDANCE.trait(each.name, "classes"):
             folder = find_model(Path(GUIDANCE.check(each)["run"]))
-            return Labels(_opened(load_classifier, folder, model.denoiser.runtime).classes)
+            return Labels(opened(load_classifier, folder, model.denoiser.runtime).classes)
     return model.conditioner
 
 

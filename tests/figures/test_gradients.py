@@ -10,7 +10,8 @@ from couette.contracts import Ask
 from couette.errors import InputError
 from couette.figures import pictures, resolve, topics_for
 from couette.figures.gradients import CLIMBS, climb, guided_walk, signed
-from couette.generate import classifier_for, sampling_of
+from couette.generate import sampling_of
+from couette.opening import classifier_for
 from figures.conftest import trained
 
 

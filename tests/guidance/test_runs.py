@@ -15,8 +15,9 @@ from couette.cli.options import normal_flags, parse_config
 from couette.config import spec
 from couette.contracts import Ask
 from couette.errors import CheckpointError, ConfigError, InputError, UnknownName
-from couette.generate import classifier_for, sampling_of, steps
+from couette.generate import sampling_of, steps
 from couette.model import load_classifier, load_model
+from couette.opening import classifier_for
 from couette.runs import RunFolder, find_model
 from small_runs import FAST, digests, losses, session
 

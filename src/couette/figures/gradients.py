@@ -17,10 +17,11 @@ from couette.figures.asked import looked_at, said
 from couette.figures.registry import Label, Length, Picture, Rows, Sampler, Seed, figure, still
 from couette.figures.reverse import matching
 from couette.figures.target import Target
-from couette.generate import ask, classifier_for, sampling_of
+from couette.generate import ask, sampling_of
 from couette.generate import steps as drawn
 from couette.guidance import Classify, gradient
 from couette.model import Model
+from couette.opening import classifier_for
 from couette.render import grid, spread
 from couette.schedules import mixed
 from couette.tensors import Stream, expand, normal

@@ -21,7 +21,6 @@ from couette.data.hub import is_hub_name
 from couette.errors import InputError, UnknownName
 from couette.exact import folder_of, is_exact, named
 from couette.figures.registry import Need
-from couette.generate import open_model
 from couette.model import (
     Model,
     build_network,
@@ -29,6 +28,7 @@ from couette.model import (
     read_config,
     sizes_of,
 )
+from couette.opening import open_model
 from couette.registry import CODECS, DATASETS, RECIPES
 from couette.runs import RunFolder
 from couette.runtime import choose

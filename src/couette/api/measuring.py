@@ -1,19 +1,15 @@
-"""The façade that `import couette` offers: the commands' words as functions."""
+"""How good a model is, and how best to draw from it: `evaluate`, `lab`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from couette import generate
-from couette.config import DataConfig, RunConfig, RuntimeConfig, Spec, parse
-from couette.contracts import Step
-from couette.data import POINTS, open_data
+from couette.api.drawing import load
+from couette.config import DataConfig, Spec
+from couette.data import open_data
 from couette.errors import InputError, UnknownName
 from couette.evaluation import Part, Report, write
 from couette.evaluation import evaluate as measure
@@ -30,211 +26,10 @@ from couette.laboratory import (
     searched,
 )
 from couette.model import AVERAGE, Model
-from couette.recipes import RECIPES, Event, Session
 from couette.runs import RunFolder, find_model
-from couette.runtime import choose
 from couette.storage import check_writable
 
-Given = Mapping[str, Any]
 _COLORS = {1: "gray", 3: "rgb"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished training run."""
-
-    path: Path
-    config: RunConfig
-    step: int
-
-
-def train(
-    data: str | Path | None = None,
-    *,
-    out: str | Path | None = None,
-    recipe: str | None = None,
-    steps: int | None = None,
-    epochs: float | None = None,
-    minutes: float | None = None,
-    seed: int | None = None,
-    resume: bool = False,
-    watch: Callable[[Event], None] | None = None,
-    **settings: Given | Spec | str,
-) -> Run:
-    """Train a model.
-
-    Args:
-        data: a data set's name or a folder; the recipe's own when not given.
-        out: the run's folder; a new one under `runs/` when not given.
-        recipe: a recipe's name; chosen by the data when not given.
-        steps, epochs, minutes: the length, one of them; the recipe's when not given.
-        seed: of weights, order, noise.
-        resume: go on with the run in `out`.
-        watch: called with every event: progress, grids, checkpoints, notes.
-        settings: groups of a `RunConfig`, as `training={"lr": 3e-4}` or `network="unet:width=64"`.
-
-    Raises:
-        CouetteError: what was asked can't be done, or the run could not be finished.
-    """
-    session = begin(
-        data,
-        out=out,
-        recipe=recipe,
-        length={"steps": steps, "epochs": epochs, "minutes": minutes},
-        seed=seed,
-        resume=resume,
-        settings=settings,
-    )
-    for event in session.run():
-        if watch is not None:
-            watch(event)
-    return Run(session.folder.path, session.config, session.trainer.step)
-
-
-def begin(
-    data: str | Path | None = None,
-    *,
-    out: str | Path | None = None,
-    recipe: str | None = None,
-    length: Given | None = None,
-    seed: int | None = None,
-    resume: bool = False,
-    settings: Mapping[str, Given | Spec | str] | None = None,
-) -> Session:
-    """Prepare a run without starting it; arguments as for `train`.
-
-    Raises:
-        CouetteError: what was asked can't be done; nothing was written.
-    """
-    if resume:
-        if out is None:
-            raise InputError("To resume, say which run: --out RUN --resume.")
-        config = RunFolder(Path(out)).config()
-        if recipe is not None and recipe != config.recipe:
-            raise InputError(
-                f"{out} was begun with the recipe '{config.recipe}', not '{recipe}'; leave "
-                "--recipe out to go on with it."
-            )
-    else:
-        config = recipe_config(recipe, None if data is None else str(data))
-    if settings:
-        config = config.replace(**settings)
-    if data is not None:
-        config = config.replace(data={"source": str(data)})
-    if seed is not None:
-        config = config.replace(training={"seed": seed})
-    config = with_length(config, length or {})
-    return Session(config, Path(out) if out else new_folder(config), resume=resume)
-
-
-def recipe_config(recipe: str | None, data: str | None) -> RunConfig:
-    """The settings of a recipe; without a name, the one that the data suggest.
-
-    Raises:
-        UnknownName: no such recipe; the nearest is named.
-    """
-    if recipe is None:
-        recipe = "points" if data in POINTS else "default"
-        recipe = data if data is not None and data in RECIPES else recipe
-    config: RunConfig = RECIPES[recipe]()
-    return config if data is None else config.replace(data={"source": data})
-
-
-def with_length(config: RunConfig, length: Given) -> RunConfig:
-    """The settings with the length asked for in place of the recipe's.
-
-    Raises:
-        InputError: more than one length was asked for.
-    """
-    given = {name: value for name, value in length.items() if value is not None}
-    if len(given) > 1:
-        words = " and ".join(f"--{name}" for name in given)
-        raise InputError(f"{words} contradict each other; give one of them.")
-    if not given:
-        return config
-    return config.replace(training={"steps": None, "epochs": None, "minutes": None, **given})
-
-
-def new_folder(config: RunConfig) -> Path:
-    """The first folder under `runs/` that is free, named after the data and the recipe."""
-    name = Path(config.data.source).name or "run"
-    if config.recipe not in ("default", name):
-        name = f"{name}-{config.recipe}"
-    path, number = Path("runs") / name, 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{name}-{number}"
-    return path
-
-
-def load(
-    path: str | Path, *, average: bool = True, device: str = "auto", dtype: str = "auto"
-) -> Model:
-    """Load the model of a run, a checkpoint or a saved model, or make one of an exact world.
-
-    The model of a run draws as the run's `config.yaml` says now; another as it was saved.
-
-    Args:
-        path: the folder, or a world as `exact:digits` (see `couette.exact`).
-        average: the running average of the weights; False for the raw ones.
-        device: "auto", "cpu", "cuda" or "mps".
-        dtype: "auto", "float32" or "bfloat16".
-
-    Raises:
-        CheckpointError: nothing to load there, or it is damaged; other CouetteErrors as they fit.
-    """
-    asked = parse(RuntimeConfig, {"device": device, "dtype": dtype}, "the arguments of load")
-    return generate.open_model(path, average=average, runtime=choose(asked))
-
-
-def sample(
-    model: Model | str | Path,
-    *,
-    count: int = 16,
-    label: int | str | Sequence[int | str] | None = None,
-    seed: int = 0,
-    batch: int = 64,
-    **settings: Any,
-) -> Tensor:
-    """Draw pictures.
-
-    Args:
-        model: a loaded model, or what `load` takes.
-        count: how many.
-        label: a class by name or number for all, "each" for every class in turn, one per
-            picture, or None for anything.
-        seed: picture i of a seed is the same at any batch size.
-        batch: how many are drawn at once.
-        settings: `guidance`, `guider`, `sampler`, `steps`, `grid`, `threshold`, `passes`, as in
-            `SamplingConfig`; the model's own when not given.
-
-    Returns:
-        (count, C, H, W) float32 in [-1, 1] on the CPU; points as (count, 2, 1, 1).
-
-    Raises:
-        InputError: what was asked does not fit the model.
-    """
-    held = model if isinstance(model, Model) else load(model)
-    sampling = generate.sampling_of(held, **settings)
-    asked = generate.ask(held, count, label, sampling)
-    return torch.cat(
-        list(generate.pictures(held, asked, seed=seed, batch=batch, sampling=sampling))
-    )
-
-
-def steps(
-    model: Model | str | Path,
-    *,
-    count: int = 16,
-    label: int | str | Sequence[int | str] | None = None,
-    seed: int = 0,
-    **settings: Any,
-) -> Iterator[Step]:
-    """Draw one batch step by step: a generator of Steps. Arguments as for `sample`."""
-    held = model if isinstance(model, Model) else load(model)
-    sampling = generate.sampling_of(held, **settings)
-    asked = generate.ask(held, count, label, sampling)
-    return generate.steps(held, asked, seed=seed, sampling=sampling)
 
 
 def evaluate(

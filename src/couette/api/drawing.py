@@ -1,0 +1,87 @@
+"""Models and what they draw: `load`, `sample`, `steps`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from couette import generate
+from couette.config import RuntimeConfig, parse
+from couette.contracts import Step
+from couette.model import Model
+from couette.opening import open_model
+from couette.runtime import choose
+
+
+def load(
+    path: str | Path, *, average: bool = True, device: str = "auto", dtype: str = "auto"
+) -> Model:
+    """Load the model of a run, a checkpoint or a saved model, or make one of an exact world.
+
+    The model of a run draws as the run's `config.yaml` says now; another as it was saved.
+
+    Args:
+        path: the folder, or a world as `exact:digits` (see `couette.exact`).
+        average: the running average of the weights; False for the raw ones.
+        device: "auto", "cpu", "cuda" or "mps".
+        dtype: "auto", "float32" or "bfloat16".
+
+    Raises:
+        CheckpointError: nothing to load there, or it is damaged; other CouetteErrors as they fit.
+    """
+    asked = parse(RuntimeConfig, {"device": device, "dtype": dtype}, "the arguments of load")
+    return open_model(path, average=average, runtime=choose(asked))
+
+
+def sample(
+    model: Model | str | Path,
+    *,
+    count: int = 16,
+    label: int | str | Sequence[int | str] | None = None,
+    seed: int = 0,
+    batch: int = 64,
+    **settings: Any,
+) -> Tensor:
+    """Draw pictures.
+
+    Args:
+        model: a loaded model, or what `load` takes.
+        count: how many.
+        label: a class by name or number for all, "each" for every class in turn, one per
+            picture, or None for anything.
+        seed: picture i of a seed is the same at any batch size.
+        batch: how many are drawn at once.
+        settings: `guidance`, `guider`, `sampler`, `steps`, `grid`, `threshold`, `passes`, as in
+            `SamplingConfig`; the model's own when not given.
+
+    Returns:
+        (count, C, H, W) float32 in [-1, 1] on the CPU; points as (count, 2, 1, 1).
+
+    Raises:
+        InputError: what was asked does not fit the model.
+    """
+    held = model if isinstance(model, Model) else load(model)
+    sampling = generate.sampling_of(held, **settings)
+    asked = generate.ask(held, count, label, sampling)
+    return torch.cat(
+        list(generate.pictures(held, asked, seed=seed, batch=batch, sampling=sampling))
+    )
+
+
+def steps(
+    model: Model | str | Path,
+    *,
+    count: int = 16,
+    label: int | str | Sequence[int | str] | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Iterator[Step]:
+    """Draw one batch step by step: a generator of Steps. Arguments as for `sample`."""
+    held = model if isinstance(model, Model) else load(model)
+    sampling = generate.sampling_of(held, **settings)
+    asked = generate.ask(held, count, label, sampling)
+    return generate.steps(held, asked, seed=seed, sampling=sampling)

@@ -1,0 +1,144 @@
+"""Runs: `train` and what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from couette.config import RunConfig, Spec
+from couette.data import POINTS
+from couette.errors import InputError
+from couette.recipes import RECIPES, Event, Session
+from couette.runs import RunFolder
+
+Given = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run."""
+
+    path: Path
+    config: RunConfig
+    step: int
+
+
+def train(
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    recipe: str | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    watch: Callable[[Event], None] | None = None,
+    **settings: Given | Spec | str,
+) -> Run:
+    """Train a model.
+
+    Args:
+        data: a data set's name or a folder; the recipe's own when not given.
+        out: the run's folder; a new one under `runs/` when not given.
+        recipe: a recipe's name; chosen by the data when not given.
+        steps, epochs, minutes: the length, one of them; the recipe's when not given.
+        seed: of weights, order, noise.
+        resume: go on with the run in `out`.
+        watch: called with every event: progress, grids, checkpoints, notes.
+        settings: groups of a `RunConfig`, as `training={"lr": 3e-4}` or `network="unet:width=64"`.
+
+    Raises:
+        CouetteError: what was asked can't be done, or the run could not be finished.
+    """
+    session = begin(
+        data,
+        out=out,
+        recipe=recipe,
+        length={"steps": steps, "epochs": epochs, "minutes": minutes},
+        seed=seed,
+        resume=resume,
+        settings=settings,
+    )
+    for event in session.run():
+        if watch is not None:
+            watch(event)
+    return Run(session.folder.path, session.config, session.trainer.step)
+
+
+def begin(
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    recipe: str | None = None,
+    length: Given | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Given | Spec | str] | None = None,
+) -> Session:
+    """Prepare a run without starting it; arguments as for `train`.
+
+    Raises:
+        CouetteError: what was asked can't be done; nothing was written.
+    """
+    if resume:
+        if out is None:
+            raise InputError("To resume, say which run: --out RUN --resume.")
+        config = RunFolder(Path(out)).config()
+        if recipe is not None and recipe != config.recipe:
+            raise InputError(
+                f"{out} was begun with the recipe '{config.recipe}', not '{recipe}'; leave "
+                "--recipe out to go on with it."
+            )
+    else:
+        config = recipe_config(recipe, None if data is None else str(data))
+    if settings:
+        config = config.replace(**settings)
+    if data is not None:
+        config = config.replace(data={"source": str(data)})
+    if seed is not None:
+        config = config.replace(training={"seed": seed})
+    config = with_length(config, length or {})
+    return Session(config, Path(out) if out else new_folder(config), resume=resume)
+
+
+def recipe_config(recipe: str | None, data: str | None) -> RunConfig:
+    """The settings of a recipe; without a name, the one that the data suggest.
+
+    Raises:
+        UnknownName: no such recipe; the nearest is named.
+    """
+    if recipe is None:
+        recipe = "points" if data in POINTS else "default"
+        recipe = data if data is not None and data in RECIPES else recipe
+    config: RunConfig = RECIPES[recipe]()
+    return config if data is None else config.replace(data={"source": data})
+
+
+def with_length(config: RunConfig, length: Given) -> RunConfig:
+    """The settings with the length asked for in place of the recipe's.
+
+    Raises:
+        InputError: more than one length was asked for.
+    """
+    given = {name: value for name, value in length.items() if value is not None}
+    if len(given) > 1:
+        words = " and ".join(f"--{name}" for name in given)
+        raise InputError(f"{words} contradict each other; give one of them.")
+    if not given:
+        return config
+    return config.replace(training={"steps": None, "epochs": None, "minutes": None, **given})
+
+
+def new_folder(config: RunConfig) -> Path:
+    """The first folder under `runs/` that is free, named after the data and the recipe."""
+    name = Path(config.data.source).name or "run"
+    if config.recipe not in ("default", name):
+        name = f"{name}-{config.recipe}"
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path

@@ -1,0 +1,97 @@
+"""What a path means: the model of a run, a checkpoint or an exact world, and models to guide by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from couette.contracts import Denoise
+from couette.errors import InputError
+from couette.exact import is_exact, named
+from couette.guidance import Classify
+from couette.model import (
+    ClassifierModel,
+    Model,
+    drawn_as,
+    exact_model,
+    load_classifier,
+    load_model,
+)
+from couette.runs import RunFolder, find_model
+from couette.runtime import Runtime
+
+
+def open_model(given: str | Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
+    """The model that a user means: of a run, a checkpoint, a saved model, or an exact world.
+
+    The model of a run draws as the run's `config.yaml` says now; another as it was saved.
+
+    Args:
+        given: the folder, or a world as `exact:digits`.
+        average: the running average of the weights, where there is one; else the raw weights.
+        runtime: where to put it.
+
+    Raises:
+        CheckpointError: nothing to load there, or it is damaged; other CouetteErrors as they fit.
+    """
+    if is_exact(given):
+        return exact_model(named(given), runtime)
+    path = Path(given)
+    model = load_model(find_model(path), average=average, runtime=runtime)
+    run = RunFolder(path)
+    return drawn_as(model, run.config().sampling) if run.exists() else model
+
+
+def guide_for(model: Model, path: str) -> Denoise:
+    """A worse model to guide by.
+
+    Raises:
+        InputError: it makes other pictures, or noises them otherwise.
+    """
+    folder = find_model(Path(path))
+    other: Model = opened(load_model, folder, model.denoiser.runtime)
+    _same(model, other, f"The guide in {folder}")
+    if other.conditioner.classes != model.conditioner.classes:
+        raise InputError(
+            f"The guide in {folder} knows other classes than the model; choose one that is told "
+            "the same."
+        )
+    return other.denoiser
+
+
+def classifier_for(model: Model, path: str) -> Classify:
+    """The classifier at a path, of the pictures that the model makes, as it noises them.
+
+    Raises:
+        InputError: it reads other pictures, noised otherwise, or knows other classes.
+    """
+    folder = find_model(Path(path))
+    other: ClassifierModel = opened(load_classifier, folder, model.denoiser.runtime)
+    _same(model, other, f"The classifier in {folder}")
+    if model.conditioner.classes not in ((), other.classes):
+        raise InputError(
+            f"The classifier in {folder} knows other classes than the model; train one on the "
+            "same data."
+        )
+    return other.classify
+
+
+def _same(model: Model, other: Model | ClassifierModel, named: str) -> None:
+    """Refuse a model of other pictures, or of pictures noised otherwise."""
+    mine, theirs = model.config, other.config
+    fields = ("channels", "height", "width", "codec", "diffusion.schedule", "diffusion.noise")
+    differ = [name for name in fields if attrgetter(name)(mine) != attrgetter(name)(theirs)]
+    if differ:
+        raise InputError(
+            f"{named} does not fit the model: they differ in {', '.join(differ)}; train it with "
+            "the model's own."
+        )
+
+
+@lru_cache(maxsize=4)
+def opened(load: Callable[..., Any], folder: Path, runtime: Runtime) -> Any:
+    """A model to guide by, kept for the batches that follow."""
+    return load(folder, runtime=runtime)
