@@ -39,12 +39,20 @@ class UnknownName(InputError):
         kind: what was looked for, in the singular ("sampler").
         given: the name as given.
         known: the names that exist.
+        here: what bears that name elsewhere, as one asks for it here; None where nothing does.
     """
 
-    def __init__(self, kind: str, given: str, known: Iterable[str]) -> None:
+    def __init__(
+        self, kind: str, given: str, known: Iterable[str], here: str | None = None
+    ) -> None:
         names = sorted(known)
         near = nearest(given, names)
-        hint = f"did you mean '{near}'?" if near else f"choose one of: {', '.join(names)}."
+        if here:
+            hint = f"it is called {here}."
+        elif near:
+            hint = f"did you mean '{near}'?"
+        else:
+            hint = f"choose one of: {', '.join(names)}."
         super().__init__(f"There is no {kind} '{given}'; {hint}")
 
 
@@ -89,8 +97,13 @@ class Interrupted(CouetteError):
         self.exit_code = 128 + signal
 
 
+def folded(name: str) -> str:
+    """A name without what people write differently: capitals, and how its words are joined."""
+    return name.casefold().replace("_", "-").replace(" ", "-")
+
+
 def nearest(given: str, known: Iterable[str]) -> str | None:
     """The known name closest to the given one, or None where nothing is close."""
-    folded = {name.lower().replace("_", "-"): name for name in known}
-    close = difflib.get_close_matches(given.lower().replace("_", "-"), folded, n=1, cutoff=0.5)
-    return folded[close[0]] if close else None
+    names = {folded(name): name for name in known}
+    close = difflib.get_close_matches(folded(given), names, n=1, cutoff=0.5)
+    return names[close[0]] if close else None

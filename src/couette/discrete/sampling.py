@@ -22,7 +22,7 @@ from couette.samplers import stretches
 Temperature = Annotated[float, Field(gt=0)]
 
 
-@SAMPLERS.register("categorical", states=True)
+@SAMPLERS.register("categorical", states=True, known_as=("DiscreteDDIMScheduler",))
 def categorical(
     denoise: Denoise,
     x: Tensor,
@@ -50,7 +50,7 @@ def categorical(
         yield Step(i, n, u, x, p)
 
 
-@SAMPLERS.register("maskgit", states=True)
+@SAMPLERS.register("maskgit", states=True, known_as=("AmusedScheduler",))
 def maskgit(
     denoise: Denoise,
     x: Tensor,

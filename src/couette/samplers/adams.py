@@ -91,7 +91,7 @@ def _multistep(
         yield Step(i, n, u, x, p.x0)
 
 
-@SAMPLERS.register("lms", order=2)
+@SAMPLERS.register("lms", order=2, known_as=("LMSDiscreteScheduler", "sample_lms", "LMS", "lms"))
 def lms(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, order: Order = 4
 ) -> Iterator[Step]:
@@ -107,7 +107,9 @@ def lms(
     return _multistep(denoise, x, times, cond, order=order, weigh=_in_ratio)
 
 
-@SAMPLERS.register("deis", order=2)
+@SAMPLERS.register(
+    "deis", order=2, known_as=("deis",), variants={"order=2": ("DEISMultistepScheduler",)}
+)
 def deis(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, order: Order = 3
 ) -> Iterator[Step]:
@@ -123,7 +125,7 @@ def deis(
     return _multistep(denoise, x, times, cond, order=order, weigh=_in_log_ratio)
 
 
-@SAMPLERS.register("ipndm", order=2)
+@SAMPLERS.register("ipndm", order=2, known_as=("IPNDMScheduler", "ipndm"))
 def ipndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """iPNDM: Adams-Bashforth's weights for even steps, begun with fewer slopes.
 
@@ -136,7 +138,7 @@ def ipndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) 
     return _multistep(denoise, x, times, cond)
 
 
-@SAMPLERS.register("plms", order=2)
+@SAMPLERS.register("plms", order=2, known_as=("PNDMScheduler(skip_prk_steps=True)", "PLMS"))
 def plms(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """PLMS: Adams-Bashforth's weights for even steps, the first step by Heun's method.
 
@@ -149,7 +151,7 @@ def plms(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -
     return _multistep(denoise, x, times, cond, warm=1, table=HEUN)
 
 
-@SAMPLERS.register("pndm", order=2)
+@SAMPLERS.register("pndm", order=2, known_as=("PNDMScheduler",))
 def pndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """PNDM: Adams-Bashforth's weights for even steps, the first three by Runge and Kutta's method.
 

@@ -28,7 +28,19 @@ from couette.samplers.noisy import Share, Split, ancestral, drawn, renew
 Variance = Literal["beta", "posterior", "learned"]
 
 
-@SAMPLERS.register("ddpm", noise=True, weak=1)
+@SAMPLERS.register(
+    "ddpm",
+    noise=True,
+    weak=1,
+    known_as=("DDPMScheduler", "DDPMParallelScheduler", "DDPMWuerstchenScheduler", "ddpm"),
+    variants={
+        "variance=beta": ("DDPMScheduler(variance_type='fixed_large')",),
+        "variance=learned": (
+            "DDPMScheduler(variance_type='learned_range')",
+            "UnCLIPScheduler(variance_type='learned_range')",
+        ),
+    },
+)
 def ddpm(
     denoise: Denoise,
     x: Tensor,
@@ -69,7 +81,17 @@ def _spread(back: Posterior, p: Prediction, variance: Variance) -> Tensor:
     return ((p.mix * back.beta.log() + (1 - p.mix) * back.variance.log()) / 2).exp()
 
 
-@SAMPLERS.register("euler-ancestral", noise=True, weak=1)
+@SAMPLERS.register(
+    "euler-ancestral",
+    noise=True,
+    weak=1,
+    known_as=(
+        "EulerAncestralDiscreteScheduler",
+        "sample_euler_ancestral",
+        "Euler a",
+        "euler_ancestral",
+    ),
+)
 def euler_ancestral(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Share = 1.0
 ) -> Iterator[Step]:
@@ -85,7 +107,18 @@ def euler_ancestral(
     return ddim(denoise, x, times, cond, noise, eta=eta)
 
 
-@SAMPLERS.register("dpm2-ancestral", noise=True, weak=2, evaluations=2)
+@SAMPLERS.register(
+    "dpm2-ancestral",
+    noise=True,
+    weak=2,
+    evaluations=2,
+    known_as=(
+        "KDPM2AncestralDiscreteScheduler",
+        "sample_dpm_2_ancestral",
+        "DPM2 a",
+        "dpm_2_ancestral",
+    ),
+)
 def dpm2_ancestral(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Share = 1.0
 ) -> Iterator[Step]:
@@ -111,7 +144,13 @@ def dpm2_ancestral(
         yield Step(s.index, s.count, s.u, x, first.x0)
 
 
-@SAMPLERS.register("dpmpp-2s-ancestral", noise=True, weak=2, evaluations=2)
+@SAMPLERS.register(
+    "dpmpp-2s-ancestral",
+    noise=True,
+    weak=2,
+    evaluations=2,
+    known_as=("sample_dpmpp_2s_ancestral", "DPM++ 2S a", "dpmpp_2s_ancestral"),
+)
 def dpmpp_2s_ancestral(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Share = 1.0
 ) -> Iterator[Step]:

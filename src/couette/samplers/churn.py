@@ -28,7 +28,15 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-@SAMPLERS.register("edm", noise=True, evaluations=2)
+@SAMPLERS.register(
+    "edm",
+    noise=True,
+    evaluations=2,
+    variants={
+        "s_churn=80,s_noise=1.007": ("KarrasVeScheduler",),
+        "s_churn=40,s_min=0,s_max=1e9,s_noise=1": ("sample_heun(s_churn=40)",),
+    },
+)
 def edm(
     denoise: Denoise,
     x: Tensor,
@@ -55,7 +63,17 @@ def edm(
     return _churned(heun, denoise, x, times, cond, noise, *up)
 
 
-@SAMPLERS.register("euler-churn", noise=True)
+@SAMPLERS.register(
+    "euler-churn",
+    noise=True,
+    variants={
+        "s_churn=40,s_min=0,s_max=1e9,s_noise=1": (
+            "EulerDiscreteScheduler.step(s_churn=40)",
+            "EDMEulerScheduler.step(s_churn=40)",
+            "sample_euler(s_churn=40)",
+        )
+    },
+)
 def euler_churn(
     denoise: Denoise,
     x: Tensor,
@@ -105,7 +123,7 @@ def _churned(
         yield Step(s.index, s.count, s.u, x, step.x0)
 
 
-@SAMPLERS.register("restart", noise=True, evaluations=None)
+@SAMPLERS.register("restart", noise=True, evaluations=None, known_as=("Restart",))
 def restart(
     denoise: Denoise,
     x: Tensor,

@@ -29,7 +29,12 @@ from couette.samplers.moves import (
 )
 
 
-@SAMPLERS.register("dpm2", order=2, evaluations=2)
+@SAMPLERS.register(
+    "dpm2",
+    order=2,
+    evaluations=2,
+    known_as=("KDPM2DiscreteScheduler", "sample_dpm_2", "DPM2", "dpm_2"),
+)
 def dpm2(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """DPM-Solver-2: move along the eps seen at the geometric mean of the step's sigma/alpha.
 
@@ -49,7 +54,7 @@ def dpm2(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -
         yield Step(i, n, u, x, p.x0)
 
 
-@SAMPLERS.register("dpmpp-2s", order=2, evaluations=2)
+@SAMPLERS.register("dpmpp-2s", order=2, evaluations=2, known_as=("DPMSolverSinglestepScheduler",))
 def dpmpp_2s(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise
 ) -> Iterator[Step]:
@@ -78,7 +83,17 @@ def halfway(
     return there, level, denoise(there, t, cond)
 
 
-@SAMPLERS.register("dpmpp-2m", order=2)
+@SAMPLERS.register(
+    "dpmpp-2m",
+    order=2,
+    known_as=(
+        "DPMSolverMultistepScheduler",
+        "EDMDPMSolverMultistepScheduler",
+        "sample_dpmpp_2m",
+        "DPM++ 2M",
+        "dpmpp_2m",
+    ),
+)
 def dpmpp_2m(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise
 ) -> Iterator[Step]:
@@ -93,7 +108,14 @@ def dpmpp_2m(
     return _multistep(denoise, x, times, cond, order=2)
 
 
-@SAMPLERS.register("dpmpp-3m", order=2)
+@SAMPLERS.register(
+    "dpmpp-3m",
+    order=2,
+    known_as=(
+        "DPMSolverMultistepScheduler(solver_order=3)",
+        "EDMDPMSolverMultistepScheduler(solver_order=3)",
+    ),
+)
 def dpmpp_3m(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise
 ) -> Iterator[Step]:

@@ -24,7 +24,19 @@ from couette.samplers.moves import (
 from couette.samplers.noisy import Strength, diffused, drawn, exponential, multistep, renew
 
 
-@SAMPLERS.register("dpmpp-sde", noise=True, weak=2, evaluations=2)
+@SAMPLERS.register(
+    "dpmpp-sde",
+    noise=True,
+    weak=2,
+    evaluations=2,
+    known_as=(
+        "DPMSolverSDEScheduler",
+        "sample_dpmpp_sde",
+        "DPM++ SDE",
+        "dpmpp_sde",
+        "dpmpp_sde_gpu",
+    ),
+)
 def dpmpp_sde(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Strength = 1.0
 ) -> Iterator[Step]:
@@ -55,7 +67,30 @@ def dpmpp_sde(
         yield Step(s.index, s.count, s.u, x, first.x0)
 
 
-@SAMPLERS.register("dpmpp-2m-sde", noise=True, weak=2)
+@SAMPLERS.register(
+    "dpmpp-2m-sde",
+    noise=True,
+    weak=2,
+    known_as=(
+        "DPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++')",
+        "EDMDPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++')",
+        "CogVideoXDPMScheduler",
+        "CosineDPMSolverMultistepScheduler",
+        "sample_dpmpp_2m_sde",
+        "DPM++ 2M SDE",
+        "dpmpp_2m_sde",
+        "dpmpp_2m_sde_gpu",
+    ),
+    variants={
+        "form=heun": (
+            "DPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++', solver_type='heun')",
+            "sample_dpmpp_2m_sde(solver_type='heun')",
+            "DPM++ 2M SDE Heun",
+            "dpmpp_2m_sde_heun",
+            "dpmpp_2m_sde_heun_gpu",
+        )
+    },
+)
 def dpmpp_2m_sde(
     denoise: Denoise,
     x: Tensor,
@@ -89,7 +124,18 @@ def _middle(levels: Sequence[Level], a: Level, b: Level) -> Tensor:
     return two_point(lams, half_log_snr(a), half_log_snr(b), mean=1 / 2)
 
 
-@SAMPLERS.register("dpmpp-3m-sde", noise=True, weak=2)
+@SAMPLERS.register(
+    "dpmpp-3m-sde",
+    noise=True,
+    weak=2,
+    known_as=(
+        "DPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++', solver_order=3)",
+        "sample_dpmpp_3m_sde",
+        "DPM++ 3M SDE",
+        "dpmpp_3m_sde",
+        "dpmpp_3m_sde_gpu",
+    ),
+)
 def dpmpp_3m_sde(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Strength = 1.0
 ) -> Iterator[Step]:

@@ -20,7 +20,7 @@ from couette.schedules import ratio
 _NODES, _WEIGHTS = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(32))
 
 
-@SAMPLERS.register("er-sde", noise=True, weak=2)
+@SAMPLERS.register("er-sde", noise=True, weak=2, known_as=("er_sde",))
 def er_sde(
     denoise: Denoise,
     x: Tensor,

@@ -13,7 +13,12 @@ from couette.samplers.moves import move, need_normal, slope, stretches, transfer
 from couette.samplers.noisy import Share, ancestral, renew
 
 
-@SAMPLERS.register("ddim", order=1, mix=True)
+@SAMPLERS.register(
+    "ddim",
+    order=1,
+    mix=True,
+    known_as=("DDIMScheduler", "DDIMParallelScheduler", "CogVideoXDDIMScheduler", "DDIM", "ddim"),
+)
 def ddim(
     denoise: Denoise,
     x: Tensor,
@@ -40,7 +45,20 @@ def ddim(
         yield Step(s.index, s.count, s.u, x, p.x0)
 
 
-@SAMPLERS.register("euler", order=1, mix=True)
+@SAMPLERS.register(
+    "euler",
+    order=1,
+    mix=True,
+    known_as=(
+        "EulerDiscreteScheduler",
+        "EDMEulerScheduler",
+        "FlowMatchEulerDiscreteScheduler",
+        "MiniMaxH3Scheduler",
+        "sample_euler",
+        "Euler",
+        "euler",
+    ),
+)
 def euler(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """Euler's method on the probability-flow ODE, in (x/alpha, sigma/alpha); equally, on the flow.
 
@@ -58,7 +76,7 @@ def mix(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) ->
     return ddim(denoise, x, times, cond, noise)
 
 
-@SAMPLERS.register("ddim-inverse", order=1, inverse=True)
+@SAMPLERS.register("ddim-inverse", order=1, inverse=True, known_as=("DDIMInverseScheduler",))
 def ddim_inverse(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise
 ) -> Iterator[Step]:

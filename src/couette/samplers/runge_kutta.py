@@ -113,7 +113,18 @@ def runge_kutta(
         yield Step(i, n, u, x, p.x0)
 
 
-@SAMPLERS.register("heun", order=2, evaluations=2)
+@SAMPLERS.register(
+    "heun",
+    order=2,
+    evaluations=2,
+    known_as=(
+        "HeunDiscreteScheduler",
+        "FlowMatchHeunDiscreteScheduler",
+        "sample_heun",
+        "Heun",
+        "heun",
+    ),
+)
 def heun(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """Heun's method: the mean of the slopes at both ends (Karras et al. 2022, alg. 1).
 

@@ -35,7 +35,13 @@ class _Leg(NamedTuple):
         return move(self.x, p, self.s.a, Level(self.s.b.alpha, kept)) + self.path
 
 
-@SAMPLERS.register("sa-solver", noise=True, weak=2)
+@SAMPLERS.register(
+    "sa-solver",
+    noise=True,
+    weak=2,
+    known_as=("sa_solver",),
+    variants={"predictor=2,corrector=2": ("SASolverScheduler",)},
+)
 def sa_solver(
     denoise: Denoise,
     x: Tensor,

@@ -26,7 +26,12 @@ from couette.samplers.moves import (
 Variant = Literal["bh1", "bh2"]
 
 
-@SAMPLERS.register("unipc", order=3)
+@SAMPLERS.register(
+    "unipc",
+    order=3,
+    known_as=("UniPCMultistepScheduler",),
+    variants={"order=3,variant=bh1": ("UniPC", "uni_pc"), "order=3": ("uni_pc_bh2",)},
+)
 def unipc(
     denoise: Denoise,
     x: Tensor,

@@ -60,7 +60,7 @@ class Shifted:
         return self.schedule.time(log_snr.to(torch.float64) + 2 * self.shift.log())
 
 
-@SCHEDULES.register("zero-terminal")
+@SCHEDULES.register("zero-terminal", known_as=("rescale_betas_zero_snr",))
 class ZeroTerminal(Table):
     """A table rescaled to end at pure noise, which is where sampling begins (Lin et al. 2024).
 

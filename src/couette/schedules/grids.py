@@ -25,7 +25,7 @@ Positive = Annotated[float, Field(gt=0)]
 Make = TypeVar("Make", bound=Callable[..., Tensor])
 
 
-def grid(*names: str) -> Callable[[Make], Make]:
+def grid(*names: str, **traits: Any) -> Callable[[Make], Make]:
     """Decorator: register a time grid, whose times are checked before anyone works with them.
 
     The grid then raises InputError for fewer than one step, and for times that do not fall from
@@ -47,7 +47,7 @@ def grid(*names: str) -> Callable[[Make], Make]:
             return times
 
         for name in names:
-            GRIDS.register(name)(checked)
+            GRIDS.register(name, **traits)(checked)
         return cast(Make, checked)
 
     return enter
@@ -90,7 +90,7 @@ def given(schedule: Schedule, steps: int, *, times: tuple[float, ...]) -> Tensor
 # Grids of a table's entries. Entry k is at t = (k + 1)/T.
 
 
-@grid("strided", "trailing")
+@grid("strided", "trailing", known_as=("trailing", "simple", "Simple"))
 def strided(schedule: Schedule, steps: int) -> Tensor:
     """Even strides down from a table's last entry, each rounded to one: diffusers' "trailing".
 
@@ -104,7 +104,14 @@ def strided(schedule: Schedule, steps: int) -> Tensor:
     return _spread(count, steps).round() / count
 
 
-@grid("linspace")
+@grid(
+    "linspace",
+    known_as=("linspace",),
+    variants={
+        "whole=false": ("normal", "Normal"),
+        "whole=false,entry_zero=false": ("sgm_uniform", "SGM Uniform"),
+    },
+)
 def linspace(
     schedule: Schedule, steps: int, *, whole: bool = True, entry_zero: bool = True
 ) -> Tensor:
@@ -127,7 +134,7 @@ def linspace(
     return _clean((entry.round() if whole else entry) + 1) / count
 
 
-@grid("leading")
+@grid("leading", known_as=("leading",), variants={"steps_offset=1": ("ddim_uniform",)})
 def leading(
     schedule: Schedule,
     steps: int,
@@ -155,7 +162,7 @@ def leading(
     return _clean(strides * stride + steps_offset + 1) / count
 
 
-@grid("beta")
+@grid("beta", known_as=("beta",))
 def beta(schedule: Schedule, steps: int, *, alpha: Positive = 0.6, beta: Positive = 0.6) -> Tensor:
     """Times at the quantiles of Beta(alpha, beta): dense at both ends (Lee et al. 2024).
 
@@ -169,7 +176,7 @@ def beta(schedule: Schedule, steps: int, *, alpha: Positive = 0.6, beta: Positiv
 # end, and for a table down to its entry 0.
 
 
-@grid("karras")
+@grid("karras", known_as=("get_sigmas_karras", "karras", "Karras", "use_karras_sigmas"))
 def karras(
     schedule: Schedule,
     steps: int,
@@ -191,7 +198,7 @@ def karras(
     return _at(schedule, rho * ramp.log())
 
 
-@grid("polyexponential")
+@grid("polyexponential", known_as=("get_sigmas_polyexponential", "Polyexponential"))
 def polyexponential(
     schedule: Schedule,
     steps: int,
@@ -212,7 +219,17 @@ def polyexponential(
     return _at(schedule, math.log(bottom) + ramp * math.log(top / bottom))
 
 
-@grid("exponential", "log-snr")
+@grid(
+    "exponential",
+    "log-snr",
+    known_as=(
+        "get_sigmas_exponential",
+        "exponential",
+        "Exponential",
+        "use_exponential_sigmas",
+        "use_lu_lambdas",
+    ),
+)
 def exponential(
     schedule: Schedule,
     steps: int,
@@ -233,7 +250,7 @@ def exponential(
     return _at(schedule, ramp)
 
 
-@grid("beta-sigmas")
+@grid("beta-sigmas", known_as=("use_beta_sigmas",))
 def beta_sigmas(
     schedule: Schedule,
     steps: int,

@@ -73,7 +73,7 @@ def betas_between(alpha_bar: Tensor) -> Tensor:
     return 1 - alpha_bar[1:] / alpha_bar[:-1]
 
 
-@SCHEDULES.register("linear")
+@SCHEDULES.register("linear", known_as=("linear",))
 class Linear(Table):
     """Betas in even steps from 1e-4 to 0.02: DDPM's schedule (Ho et al. 2020, sec. 4).
 
@@ -87,7 +87,7 @@ class Linear(Table):
         super().__init__(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64))
 
 
-@SCHEDULES.register("scaled-linear")
+@SCHEDULES.register("scaled-linear", known_as=("scaled_linear",))
 class ScaledLinear(Table):
     """Betas whose square roots are in even steps: Stable Diffusion's (Rombach et al. 2022).
 
@@ -102,7 +102,7 @@ class ScaledLinear(Table):
         super().__init__(roots.square())
 
 
-@SCHEDULES.register("cosine")
+@SCHEDULES.register("cosine", known_as=("squaredcos_cap_v2",))
 class Cosine(Table):
     """ᾱ(t) = f(t)/f(0), f(t) = cos²((t + s)/(1 + s)·π/2) (Nichol & Dhariwal 2021, eq. 17).
 
@@ -142,7 +142,7 @@ class Sigmoid(Table):
         super().__init__(betas_between(alpha_bar.clamp(min=least)))
 
 
-@SCHEDULES.register("sigmoid-betas")
+@SCHEDULES.register("sigmoid-betas", known_as=("sigmoid",))
 class SigmoidBetas(Table):
     """Betas that rise as a sigmoid over [−6, 6]: diffusers' "sigmoid" (GeoDiff, Xu et al. 2022).
 
@@ -156,7 +156,11 @@ class SigmoidBetas(Table):
         super().__init__(beta_min + rise * (beta_max - beta_min))
 
 
-@SCHEDULES.register("betas", example={"values": (0.01, 0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)})
+@SCHEDULES.register(
+    "betas",
+    example={"values": (0.01, 0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)},
+    known_as=("trained_betas",),
+)
 class Betas(Table):
     """A table of betas written out, for a model whose table has no formula (`trained_betas`).
 
