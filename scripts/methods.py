@@ -171,13 +171,13 @@ def section(registry: Registry[Any], names: Sequence[str]) -> Iterator[str]:
     yield prose(said.body)
     if registry.settings(name).model_fields:
         yield settings(registry, name, said.arguments)
-    others = [
-        f"`{theirs}`" + (f" (`{here}`)" if here != name else "")
-        for theirs, here in registry.theirs().items()
-        if here.partition(":")[0] == name
-    ]
-    if others:
-        yield wrap(f"Elsewhere: {', '.join(sorted(others, key=str.casefold))}.")
+    others: dict[str, list[str]] = {}
+    for theirs, here in sorted(registry.theirs().items(), key=lambda each: each[0].casefold()):
+        others.setdefault(here, []).append(f"`{theirs}`")
+    for here in sorted(others):
+        if here.partition(":")[0] == name:
+            called = "Elsewhere" if here == name else f"`{here}` elsewhere"
+            yield wrap(f"{called}: {', '.join(others[here])}.")
 
 
 def settings(registry: Registry[Any], name: str, said: Mapping[str, str]) -> str:
@@ -386,16 +386,23 @@ def read(docstring: str) -> Docstring:
 
 
 def prose(text: str) -> str:
-    """Paragraphs of a docstring as Markdown; what is indented in them stays code."""
-    return "\n\n".join(
-        each if each.startswith("    ") else wrap(" ".join(each.split()))
-        for each in re.split(r"\n\s*\n", text)
-    )
+    """Paragraphs of a docstring as Markdown, what it says of its use in one of its own."""
+    flat = [" ".join(each.split()) for each in re.split(r"\n\s*\n", text)]
+    apart = re.sub(rf"(?:^|\s+){WHEN}: ", f"\n\n**{WHEN}:** ", "\n\n".join(flat))
+    return "\n\n".join(map(wrap, apart.strip().split("\n\n")))
+
+
+WHEN = "When to use it"
+HELD = "\N{NO-BREAK SPACE}"
 
 
 def wrap(text: str) -> str:
-    """Lines of the page, none of which begins as a list or a heading does."""
-    lines = textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    """Lines of the page: code stays whole, and none begins as a list or a heading does."""
+    held = re.sub(r"`[^`]*`", lambda code: code.group().replace(" ", HELD), text)
+    lines = [
+        line.replace(HELD, " ")
+        for line in textwrap.wrap(held, WIDTH, break_long_words=False, break_on_hyphens=False)
+    ]
     return "\n".join(re.sub(r"^(\d*)([-+*#>.)])(?=\s)", r"\1\\\2", line) for line in lines)
 
 

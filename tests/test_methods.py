@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -35,6 +36,17 @@ def test_every_family_has_a_chapter_and_every_part_a_section(page: str) -> None:
         kind = f"### {registry.kind.capitalize()} "
         named = [re.findall(r"`(.*?)`", line) for line in headings if line.startswith(kind)]
         assert sorted(name for line in named for name in line) == list(registry)
+
+
+CHOSEN_BY_HAND = ("data", "worlds", "recipes", "figures")
+"""Families of things, not of methods: what each is says when to take it."""
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - set(CHOSEN_BY_HAND)))
+def test_a_method_says_once_when_to_use_it(family: str) -> None:
+    for name in FAMILIES[family]:
+        said = methods.read(inspect.getdoc(FAMILIES[family][name]) or "").body
+        assert methods.prose(said).count(f"\n\n**{methods.WHEN}:** ") == 1, name
 
 
 def test_links_lead_to_headings(page: str) -> None:

@@ -98,7 +98,10 @@ def lms(
     """Linear multistep: the polynomial in sigma/alpha through the last slopes, integrated exactly.
 
     Adams-Bashforth for uneven steps, as in Crowson's k-diffusion (sample_lms). It begins with
-    Euler's step, whose error, of second order, is its own from then on.
+    Euler's step, whose error, of second order, is its own from then on. With X = x/alpha and S =
+    sigma/alpha a step is X_u = X_t + Σ_j w_j·eps_j, w_j the integral of the j-th Lagrange
+    polynomial in S. When to use it: to repeat what others drew; deis and dpmpp-2m stand coarser
+    steps.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -116,7 +119,9 @@ def deis(
     """DEIS: the polynomial in log(sigma/alpha) through the last slopes, integrated exactly.
 
     Zhang & Chen 2023, sec. 3 (AB-DEIS), with the polynomial in log ρ. It begins with Euler's step,
-    as lms does, and the last step, to sigma = 0, is Euler's too.
+    as lms does, and the last step, to sigma = 0, is Euler's too. With X = x/alpha and S =
+    sigma/alpha a step is X_u = X_t + Σ_j w_j·eps_j, w_j the integral over S of the j-th Lagrange
+    polynomial in log S. When to use it: in 10 to 20 steps without much guidance.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -130,6 +135,8 @@ def ipndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) 
     """iPNDM: Adams-Bashforth's weights for even steps, begun with fewer slopes.
 
     Zhang & Chen 2023, in its appendix: orders 1, 2, 3, then 4. No evaluation is spent on the start.
+    The weights are 1; (3, −1)/2; (23, −16, 5)/12; (55, −59, 37, −9)/24. When to use it: in few
+    steps, on a grid whose steps in sigma/alpha change slowly.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -142,7 +149,8 @@ def ipndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) 
 def plms(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """PLMS: Adams-Bashforth's weights for even steps, the first step by Heun's method.
 
-    Liu et al. 2022 (PNDM), as Stable Diffusion has it. One evaluation a step, two in the first.
+    Liu et al. 2022 (PNDM), as Stable Diffusion has it. One evaluation a step, two in the first. The
+    weights are ipndm's. When to use it: to repeat what Stable Diffusion's first programs drew.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -155,8 +163,9 @@ def plms(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -
 def pndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """PNDM: Adams-Bashforth's weights for even steps, the first three by Runge and Kutta's method.
 
-    Liu et al. 2022 (F-PNDM), with pseudo Runge-Kutta's middle halfway in time. One
-    evaluation a step, four in each of the first three.
+    Liu et al. 2022 (F-PNDM), with pseudo Runge-Kutta's middle halfway in time. One evaluation a
+    step, four in each of the first three. The weights are ipndm's. When to use it: to compare with;
+    ipndm begins without the nine further evaluations.
 
     Raises:
         InputError: a corruption whose noise is not normal.

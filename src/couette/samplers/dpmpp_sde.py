@@ -42,10 +42,11 @@ def dpmpp_sde(
 ) -> Iterator[Step]:
     """A noisy step half of the way, then the whole step along the x0 predicted there.
 
-    k-diffusion's sample_dpmpp_sde, diffusers' DPMSolverSDE: DPM-Solver++(2S) (Lu et al. 2023,
-    alg. 1 with r = 1/2) for the reverse SDE of strength eta; eta = 0 is dpmpp-2s. What the first
-    half draws is carried on as on the SDE's own path. Two evaluations a step, one where sigma ends
-    or alpha starts at 0.
+    k-diffusion's sample_dpmpp_sde, diffusers' DPMSolverSDE: DPM-Solver++(2S) (Lu et al. 2023, alg.
+    1 with r = 1/2) for the reverse SDE of strength eta; eta = 0 is dpmpp-2s. What the first half
+    draws is carried on as on the SDE's own path. Two evaluations a step, one where sigma ends or
+    alpha starts at 0. Noise is kept and drawn as by dpmpp-2m-sde. When to use it: with noise in few
+    steps; dpmpp-2m-sde costs half as much.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -105,7 +106,9 @@ def dpmpp_2m_sde(
 
     SDE-DPM-Solver++(2M) (Lu et al. 2023); diffusers' DPMSolverMultistep with sde-dpmsolver++.
     "midpoint" takes the line's value in the middle of the step, as the paper does; "heun"
-    integrates it exactly. eta = 0 is dpmpp-2m.
+    integrates it exactly. eta = 0 is dpmpp-2m. Of sigma_u the part sigma_u·e^(−eta·h) is kept of
+    the old noise and sigma_u·sqrt(1 − e^(−2·eta·h)) drawn anew, h the step in λ. When to use it:
+    first among those that draw noise, in 20 steps or more.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -143,6 +146,8 @@ def dpmpp_3m_sde(
 
     k-diffusion's sample_dpmpp_3m_sde halves the parabola's second term, and diffusers'
     sde-dpmsolver++ with solver_order=3 has its sign wrong; it is whole here. eta = 0 is dpmpp-3m.
+    Lu et al. 2023, carried from two predictions to three. Noise is kept and drawn as by
+    dpmpp-2m-sde. When to use it: as dpmpp-2m-sde, in more steps and with less guidance.
 
     Raises:
         InputError: a corruption whose noise is not normal.
