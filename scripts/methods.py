@@ -3,8 +3,7 @@
     python scripts/methods.py
 
 A part's text is its docstring, its settings are its signature, and its facts are the traits that it
-declares. Only what has no part to stand at is written here: the chapters, and what others have and
-this project doesn't.
+declares. What has no part to stand at, because it is missing here, is in scripts/elsewhere.py.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,10 +34,11 @@ import couette.schedules.grids
 import couette.training.pairings
 from couette.cli.list import FAMILIES
 from couette.contracts import Objective
-from couette.registry import GRIDS, SAMPLERS, SCHEDULES, Registry
+from couette.registry import SAMPLERS, Registry
+from elsewhere import elsewhere
+from markup import prose, slug, table, wrap
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
-WIDTH = 100
 
 CHAPTERS: Mapping[str, object] = {
     "samplers": couette.samplers,
@@ -61,71 +61,6 @@ CHAPTERS: Mapping[str, object] = {
     "figures": couette.figures,
 }
 """Each family of `couette list`, and whose docstring introduces it."""
-
-COMBINED = (
-    "LMS Karras",
-    "DPM2 Karras",
-    "DPM2 a Karras",
-    "DPM++ 2S a Karras",
-    "DPM++ 2M Karras",
-    "DPM++ SDE Karras",
-    "DPM++ 2M SDE Karras",
-    "DPM++ 2M SDE Exponential",
-    "DPM++ 2M SDE Heun Karras",
-    "DPM++ 2M SDE Heun Exponential",
-    "DPM++ 3M SDE Karras",
-    "DPM++ 3M SDE Exponential",
-)
-"""Labels of the web UI that name a sampler and a grid at once."""
-
-NOT_HERE: Mapping[str, str] = {
-    "AysSchedules": "times for given models: write them out, `--grid given:times=(…)`",
-    "BlockRefinementScheduler": "edits text block by block; `maskgit` lifts masks by confidence",
-    "CMStochasticIterativeScheduler, ConsistencyDecoderScheduler, FlowMapEulerDiscreteScheduler, "
-    "FlowMatchLCMScheduler, HeliosDMDScheduler, LCM, LCMScheduler, PiflowScheduler, SCMScheduler, "
-    "TCDScheduler, lcm": "for models distilled to few steps, which predict no posterior mean",
-    "DPMSolverMultistepInverseScheduler": "of inversions there is `ddim-inverse` only",
-    "EntropyBoundScheduler": "`maskgit` lifts a fixed share a step, whatever the entropy",
-    "FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)": "draws all its noise anew each "
-    "step, as distilled models are sampled",
-    "HeliosScheduler": "samples a pyramid of resolutions, for the one model made for it",
-    "LTXEulerAncestralRFScheduler": "splits old noise and new by sigma alone; `euler-ancestral` "
-    "does so by sigma/alpha, as the reverse chain does",
-    "RFD4ProteinaScheduler": "for proteins, at a lowered temperature",
-    "RePaintScheduler": "fills in parts of a picture: an editor, not a sampler",
-    "ScoreSdeVeScheduler": "`langevin` has its corrector, with an ancestral step before it",
-    "ScoreSdeVpScheduler": "Euler and Maruyama's method; `ddpm` draws from a step's posterior",
-    "VQDiffusionScheduler": "masks and chance in one chain; `categorical` has either",
-    "DPM adaptive, dpm_adaptive, sample_dpm_adaptive": "`dopri5` and `bosh3` choose their steps",
-    "DPM fast, dpm_fast, sample_dpm_fast": "its steps of changing order; use `dpmpp-3m`",
-    "DDIM CFG++, euler_cfg_pp, dpmpp_2m_cfg_pp and their like": "CFG++ goes with any sampler here: "
-    "`--guider cfg++`",
-    "exp_heun_2_x0, heunpp2, seeds_2, seeds_3": "further one-step methods; use `dpmpp-2s` or "
-    "`dpmpp-sde`",
-    "gradient_estimation": "Euler's method pushed on by the last change of its slope; use `lms`",
-    "ipndm_v": "iPNDM with weights for uneven steps, as `lms` has them",
-    "res_multistep": "the line in λ through two predictions; use `dpmpp-2m`",
-    "sa_solver_pece": "`sa-solver` keeps its prediction (PEC), which costs half as much",
-}
-"""Names of samplers that stand for nothing here, and why or what to take instead."""
-
-NO_SUCH_GRID: Mapping[str, str] = {
-    "Align Your Steps": "times for given models: write them out, `given:times=(…)`",
-    "Beta": "AUTOMATIC1111 takes quantiles of sigma, as diffusers does: `beta-sigmas`",
-    "DDIM": "as a schedule type it is ComfyUI's ddim_uniform: `leading:steps_offset=1`",
-    "KL Optimal, kl_optimal": "even in arctan(sigma); write its times out, `given:times=(…)`",
-    "Karras Exponential": "a blend of the two; use either",
-    "Uniform": "AUTOMATIC1111's is even in a table's entries: `linspace:whole=false`",
-    "linear_quadratic": "for one model of video; write its times out, `given:times=(…)`",
-    "use_flow_sigmas": "even in a flow's t: `uniform`, its flow_shift as `uniform:shift=…`",
-}
-"""The same for time grids."""
-
-NO_SUCH_SCHEDULE: Mapping[str, str] = {
-    "exp": "ᾱ = e^(−12t), in one scheduler of diffusers; write its table out, `alpha-bars`",
-    "laplace": "diffusers takes alpha for ᾱ there; `laplace` is the paper's",
-}
-"""The same for values of diffusers' beta_schedule."""
 
 
 class Docstring(NamedTuple):
@@ -279,76 +214,6 @@ ELSE = {
 }
 
 
-def elsewhere() -> Iterator[str]:
-    """The chapter of names that other programs have."""
-    yield "## Names elsewhere"
-    yield wrap(
-        "What diffusers, k-diffusion and the web UIs call these methods, and what to type here. "
-        "Asked for by such a name, `couette sample` says the same. Other settings of theirs, "
-        "and their defaults where they are no part of the method, are not copied."
-    )
-    yield "### Names of samplers"
-    combined = {each: _typed(SAMPLERS.here(each) or "") for each in COMBINED}
-    plain = {each: f"`--sampler {shell(here)}`" for each, here in SAMPLERS.theirs().items()}
-    yield names_table(plain | combined)
-    yield "Without a counterpart here:"
-    yield bullets(NOT_HERE)
-    yield "### Names of time grids"
-    yield names_table({each: f"`--grid {shell(here)}`" for each, here in GRIDS.theirs().items()})
-    yield "With another meaning, or without a counterpart here:"
-    yield bullets(NO_SUCH_GRID)
-    yield "### Names of schedules"
-    yield wrap(
-        "diffusers' values of `beta_schedule`, and its options that change a table: "
-        "`beta_start` and `beta_end` are `beta_min` and `beta_max` here, `num_train_timesteps` is "
-        "`steps`."
-    )
-    schedules = SCHEDULES.theirs()
-    yield table(
-        ("elsewhere", "here"),
-        [(f"`{each}`", f"`--schedule {WRITTEN.get(each, schedules[each])}`") for each in schedules],
-    )
-    yield bullets(NO_SUCH_SCHEDULE)
-
-
-WRITTEN = {
-    "rescale_betas_zero_snr": "zero-terminal:schedule=…",
-    "trained_betas": "betas:values=(…)",
-}
-"""Schedules that are nothing without a setting."""
-
-
-def _typed(here: str) -> str:
-    """`'dpmpp-2m' here (with --grid karras)` as flags."""
-    sampler, grid = re.fullmatch(r"'(.*)' here \(with (.*)\)", here).groups()  # type: ignore[union-attr]
-    return f"`--sampler {shell(sampler)} {grid}`"
-
-
-def names_table(names: Mapping[str, str]) -> str:
-    rows = sorted((whose(each), each.casefold(), each, here) for each, here in names.items())
-    return table(
-        ("whose", "name", "here"), [(owner, f"`{each}`", here) for owner, _, each, here in rows]
-    )
-
-
-SPACINGS = ("leading", "linspace", "trailing")
-"""diffusers' values of timestep_spacing."""
-
-
-def whose(name: str) -> str:
-    """Whose spelling a name is in."""
-    if "Scheduler" in name or name.startswith("use_") or name in SPACINGS:
-        return "diffusers"
-    if name.startswith(("sample_", "get_sigmas_")):
-        return "k-diffusion"
-    return "AUTOMATIC1111" if name != name.lower() else "ComfyUI"
-
-
-def shell(text: str) -> str:
-    """As a shell takes it: brackets and the like in quotes."""
-    return f"'{text}'" if re.search(r"[()+*;&|<> ]", text) else text
-
-
 def title(family: str) -> str:
     return TITLES.get(family, family.capitalize())
 
@@ -383,51 +248,6 @@ def read(docstring: str) -> Docstring:
         names, _, said = entry.partition(": ")
         arguments |= dict.fromkeys(names.split(", "), " ".join(said.split()))
     return Docstring(body.partition("\nRaises:\n")[0].strip(), arguments)
-
-
-def prose(text: str) -> str:
-    """Paragraphs of a docstring as Markdown, what it says of its use in one of its own."""
-    flat = [" ".join(each.split()) for each in re.split(r"\n\s*\n", text)]
-    apart = re.sub(rf"(?:^|\s+){WHEN}: ", f"\n\n**{WHEN}:** ", "\n\n".join(flat))
-    return "\n\n".join(map(wrap, apart.strip().split("\n\n")))
-
-
-WHEN = "When to use it"
-HELD = "\N{NO-BREAK SPACE}"
-
-
-def wrap(text: str) -> str:
-    """Lines of the page: code stays whole, and none begins as a list or a heading does."""
-    held = re.sub(r"`[^`]*`", lambda code: code.group().replace(" ", HELD), text)
-    lines = [
-        line.replace(HELD, " ")
-        for line in textwrap.wrap(held, WIDTH, break_long_words=False, break_on_hyphens=False)
-    ]
-    return "\n".join(re.sub(r"^(\d*)([-+*#>.)])(?=\s)", r"\1\\\2", line) for line in lines)
-
-
-def bullets(entries: Mapping[str, str]) -> str:
-    marked = (
-        f"{', '.join(f'`{name}`' for name in names.removesuffix(AND).split(', '))}"
-        f"{AND if names.endswith(AND) else ''}: {said}."
-        for names, said in entries.items()
-    )
-    return "\n".join(textwrap.indent(wrap(each), "  ").replace("  ", "- ", 1) for each in marked)
-
-
-AND = " and their like"
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines
-    )
-
-
-def slug(heading: str) -> str:
-    """The anchor that Git hosts give a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from couette.cli.list import FAMILIES
+from couette.config import Spec
 from couette.registry import SAMPLERS, SCHEDULES
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import elsewhere  # noqa: E402
+import markup  # noqa: E402
 import methods  # noqa: E402
 
 
@@ -46,12 +49,12 @@ CHOSEN_BY_HAND = ("data", "worlds", "recipes", "figures")
 def test_a_method_says_once_when_to_use_it(family: str) -> None:
     for name in FAMILIES[family]:
         said = methods.read(inspect.getdoc(FAMILIES[family][name]) or "").body
-        assert methods.prose(said).count(f"\n\n**{methods.WHEN}:** ") == 1, name
+        assert markup.prose(said).count(f"\n\n**{markup.WHEN}:** ") == 1, name
 
 
 def test_links_lead_to_headings(page: str) -> None:
     headings = re.findall(r"^#+ (.*)$", page, re.M)
-    anchors = {methods.slug(each) for each in headings}
+    anchors = {markup.slug(each) for each in headings}
     links = re.findall(r"\]\(#(.*?)\)", page)
     assert len(links) >= len(methods.CHAPTERS) + len(list(SAMPLERS))
     assert set(links) <= anchors
@@ -76,9 +79,9 @@ def test_a_docstring_is_taken_apart() -> None:
 
 
 def test_lines_of_prose_begin_no_list() -> None:
-    assert methods.wrap("- a") == "\\- a"
-    assert methods.wrap("2. a") == "2\\. a"
-    assert methods.wrap("-1 and −1") == "-1 and −1"
+    assert markup.wrap("- a") == "\\- a"
+    assert markup.wrap("2. a") == "2\\. a"
+    assert markup.wrap("-1 and −1") == "-1 and −1"
 
 
 def schedulers() -> list[str]:
@@ -93,7 +96,7 @@ def schedulers() -> list[str]:
 
 
 def absent(names: dict[str, str]) -> set[str]:
-    return {each for line in names for each in line.removesuffix(methods.AND).split(", ")}
+    return {each for line in names for each in line.removesuffix(markup.AND).split(", ")}
 
 
 @pytest.mark.parametrize("name", schedulers() or ["DDIMScheduler"])
@@ -101,12 +104,12 @@ def test_every_scheduler_of_diffusers_is_accounted_for(name: str) -> None:
     """Once: by what it is called here, or by why it is not."""
     pytest.importorskip("diffusers")
     here = {theirs.partition("(")[0] for theirs in SAMPLERS.theirs()}
-    assert (name in here) != (name in absent(methods.NOT_HERE))
+    assert (name in here) != (name in absent(elsewhere.NOT_HERE))
 
 
 def test_no_name_of_diffusers_is_made_up() -> None:
     pytest.importorskip("diffusers")
-    named = " ".join((*SAMPLERS.theirs(), *methods.NOT_HERE))
+    named = " ".join((*SAMPLERS.theirs(), *elsewhere.NOT_HERE))
     assert set(re.findall(r"\w+Scheduler\b", named)) <= {*schedulers()}
 
 
@@ -119,11 +122,11 @@ def test_every_beta_schedule_of_diffusers_is_accounted_for() -> None:
         for value in re.findall(r'beta_schedule == "(\w+)"', file.read_text("utf-8"))
     }
     assert "squaredcos_cap_v2" in values
-    assert values <= {*SCHEDULES.theirs(), *absent(methods.NO_SUCH_SCHEDULE)}
+    assert values <= {*SCHEDULES.theirs(), *absent(elsewhere.NO_SUCH_SCHEDULE)}
 
 
-@pytest.mark.parametrize("combined", methods.COMBINED)
+@pytest.mark.parametrize("combined", elsewhere.COMBINED)
 def test_a_combined_label_is_a_sampler_and_a_grid(combined: str) -> None:
-    assert re.fullmatch(
-        r"'[\w:=-]+' here \(with --grid (karras|exponential)\)", SAMPLERS.here(combined) or ""
-    )
+    sampler, grid = SAMPLERS.here(combined)
+    assert Spec.model_validate(sampler).name in SAMPLERS
+    assert grid == f"--grid {combined.split()[-1].lower()}"

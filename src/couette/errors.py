@@ -17,7 +17,7 @@ A message says what was given, what is expected and what to do next, in a senten
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class CouetteError(Exception):
@@ -39,16 +39,18 @@ class UnknownName(InputError):
         kind: what was looked for, in the singular ("sampler").
         given: the name as given.
         known: the names that exist.
-        here: what bears that name elsewhere, as one asks for it here; None where nothing does.
+        here: where others give that name to something known, what to write for it and which flags
+            to give with it.
     """
 
     def __init__(
-        self, kind: str, given: str, known: Iterable[str], here: str | None = None
+        self, kind: str, given: str, known: Iterable[str], here: Sequence[str] = ()
     ) -> None:
         names = sorted(known)
         near = nearest(given, names)
         if here:
-            hint = f"it is called {here}."
+            name, *flags = here
+            hint = f"it is called '{name}' here{''.join(f' (with {each})' for each in flags)}."
         elif near:
             hint = f"did you mean '{near}'?"
         else:

@@ -85,22 +85,23 @@ class Registry(Generic[P]):
                 names = dict.fromkeys(others, f"{part}:{settings}") | names
         return names
 
-    def here(self, theirs: str) -> str | None:
-        """How to ask for what other programs call `theirs`: "'dpmpp-2m' here (with --grid karras)".
+    def here(self, theirs: str) -> tuple[str, ...]:
+        """What to write for what others call `theirs`, and a flag to go with it where one must.
 
-        Capitals, spaces, - and _ make no difference. None where nothing here bears the name.
+        "DPM++ 2M Karras" gives ("dpmpp-2m", "--grid karras"). Capitals, spaces, - and _ make no
+        difference. Empty where nothing here bears the name.
         """
         known = {folded(each): part for each, part in self.theirs().items()}
         known |= {folded(part): part for part in self}
         given = folded(theirs)
         if given in known:
-            return f"'{known[given]}' here"
+            return (known[given],)
         for flag, family in self._endings.items():
             for ending, part in family.theirs().items():
                 head = given.removesuffix(f"-{folded(ending)}")
                 if head != given and head in known:
-                    return f"'{known[head]}' here (with --{flag} {part})"
-        return None
+                    return known[head], f"--{flag} {part}"
+        return ()
 
     def settings(self, name: str) -> type[BaseModel]:
         """The settings of a part as a strict, frozen model, from its keyword-only parameters."""
