@@ -48,8 +48,10 @@ CHOSEN_BY_HAND = ("data", "worlds", "recipes", "figures")
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - set(CHOSEN_BY_HAND)))
 def test_a_method_says_once_when_to_use_it(family: str) -> None:
     for name in FAMILIES[family]:
-        said = methods.read(inspect.getdoc(FAMILIES[family][name]) or "").body
-        assert markup.prose(said).count(f"\n\n**{markup.WHEN}:** ") == 1, name
+        said = markup.prose(methods.read(inspect.getdoc(FAMILIES[family][name]) or "").body)
+        assert said.count(f"\n\n**{markup.WHEN}:** ") == 1, (
+            f"The docstring of '{name}' needs one sentence that begins with '{markup.WHEN}: '."
+        )
 
 
 def test_links_lead_to_headings(page: str) -> None:
