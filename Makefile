@@ -32,6 +32,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 docs: $(READY)
+	$(BIN)/python scripts/methods.py
 	$(BIN)/python scripts/figures.py
 
 clean:

@@ -11,7 +11,7 @@ import couette
 import couette.recipes
 from couette import registry
 from couette.config import Spec, spec
-from couette.errors import ConfigError, UnknownName
+from couette.errors import ConfigError, UnknownName, folded
 from couette.registry import Registry
 
 SOURCE = Path(couette.__file__).parent
@@ -112,8 +112,74 @@ class TestRegistry:
         assert toys.summary("top") == "Spins."
 
 
+@pytest.fixture
+def known() -> Registry[Any]:
+    """A registry whose parts have names elsewhere, some of them ending in a hat's."""
+    hats: Registry[Any] = Registry("hat")
+    hats.register("bowler", known_as=("Chapeau Melon",))(print)
+    hats.register("bowler-too", known_as=("Chapeau Melon",))(print)
+    made: Registry[Any] = Registry("toy", {"hat": hats})
+    made.register("top", known_as=("Kreisel",), variants={"turns=2": ("Kreisel a", "doppel_k")})(
+        print
+    )
+    return made
+
+
+class TestNamesElsewhere:
+    @pytest.mark.parametrize(
+        ("given", "here"),
+        [
+            ("Kreisel", "'top' here."),
+            ("kreisel", "'top' here."),
+            ("TOP", "'top' here."),
+            ("kreisel_a", "'top:turns=2' here."),
+            ("Doppel K", "'top:turns=2' here."),
+            ("Kreisel Chapeau Melon", "'top' here (with --hat bowler)."),
+            ("doppel_k chapeau-melon", "'top:turns=2' here (with --hat bowler)."),
+            ("Top Chapeau Melon", "'top' here (with --hat bowler)."),
+        ],
+    )
+    def test_say_what_to_write_here(self, known: Registry[Any], given: str, here: str) -> None:
+        with pytest.raises(UnknownName) as caught:
+            known[given]
+        assert str(caught.value) == f"There is no toy '{given}'; it is called {here}"
+
+    @pytest.mark.parametrize(
+        "given", ["Kreise", "Chapeau Melon", " Chapeau Melon", "Kreisel Bowler"]
+    )
+    def test_are_taken_whole(self, known: Registry[Any], given: str) -> None:
+        with pytest.raises(UnknownName, match=r"did you mean|choose one of: top"):
+            known[given]
+
+    @pytest.mark.parametrize(
+        ("given", "here"),
+        [
+            ("DPM++ 2M Karras", "it is called 'dpmpp-2m' here (with --grid karras)."),
+            ("DPMSolverMultistepScheduler", "it is called 'dpmpp-2m' here."),
+            ("sample_dpmpp_2m", "it is called 'dpmpp-2m' here."),
+            ("DPM++ 2M SDE Heun", "it is called 'dpmpp-2m-sde:form=heun' here."),
+            ("Euler a", "it is called 'euler-ancestral' here."),
+        ],
+    )
+    def test_of_samplers(self, given: str, here: str) -> None:
+        with pytest.raises(UnknownName) as caught:
+            registry.SAMPLERS.check(Spec.model_validate(given))
+        assert str(caught.value).endswith(here)
+
+
+NEEDED = {"betas": {"values": (0.1, 0.2)}}
+"""Settings without which a part is nothing."""
+
+
 @pytest.mark.parametrize("family", list(ALL))
 class TestEveryFamily:
+    def test_a_name_elsewhere_is_of_one_part_and_can_be_written_here(self, family: str) -> None:
+        parts, owners = ALL[family], dict[str, str]()
+        for theirs, here in parts.theirs().items():
+            asked = Spec.model_validate(here)
+            parts.check(asked.with_settings(**NEEDED.get(asked.name, {})))
+            assert owners.setdefault(folded(theirs), here) == here
+
     def test_has_parts_each_with_a_summary_and_settings(self, family: str) -> None:
         parts = ALL[family]
         assert list(parts)

@@ -19,7 +19,10 @@ class _PixelCodec:
 
 @CODECS.register("symmetric")
 class Symmetric(_PixelCodec):
-    """Pictures as they are, in [-1, 1]."""
+    """Pictures as they are, in [-1, 1].
+
+    When to use it: first.
+    """
 
     low, high = -1.0, 1.0
 
@@ -32,7 +35,11 @@ class Symmetric(_PixelCodec):
 
 @CODECS.register("unit")
 class Unit(_PixelCodec):
-    """Pictures in [0, 1], as the course's and Berkeley's denoisers want them."""
+    """Pictures in [0, 1], as the course's and Berkeley's denoisers want them.
+
+    (x + 1)/2. When to use it: for denoisers whose pictures are in [0, 1], as the course's and
+    Berkeley's.
+    """
 
     low, high = 0.0, 1.0
 
@@ -48,7 +55,8 @@ class Levels:
     """Gray pictures as states, one-hot along the channels: each pixel the nearest of even levels.
 
     What is between levels is lost in encoding, which has no gradient. Decoding is the mean level:
-    of probabilities the expected picture, of a masked position mid-gray.
+    of probabilities the expected picture, of a masked position mid-gray. When to use it: with noise
+    that is absorbing or multinomial.
     """
 
     low, high = 0.0, 1.0

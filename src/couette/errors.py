@@ -17,7 +17,7 @@ A message says what was given, what is expected and what to do next, in a senten
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class CouetteError(Exception):
@@ -39,12 +39,22 @@ class UnknownName(InputError):
         kind: what was looked for, in the singular ("sampler").
         given: the name as given.
         known: the names that exist.
+        here: where others give that name to something known, what to write for it and which flags
+            to give with it.
     """
 
-    def __init__(self, kind: str, given: str, known: Iterable[str]) -> None:
+    def __init__(
+        self, kind: str, given: str, known: Iterable[str], here: Sequence[str] = ()
+    ) -> None:
         names = sorted(known)
         near = nearest(given, names)
-        hint = f"did you mean '{near}'?" if near else f"choose one of: {', '.join(names)}."
+        if here:
+            name, *flags = here
+            hint = f"it is called '{name}' here{''.join(f' (with {each})' for each in flags)}."
+        elif near:
+            hint = f"did you mean '{near}'?"
+        else:
+            hint = f"choose one of: {', '.join(names)}."
         super().__init__(f"There is no {kind} '{given}'; {hint}")
 
 
@@ -89,8 +99,13 @@ class Interrupted(CouetteError):
         self.exit_code = 128 + signal
 
 
+def folded(name: str) -> str:
+    """A name without what people write differently: capitals, and how its words are joined."""
+    return name.casefold().replace("_", "-").replace(" ", "-")
+
+
 def nearest(given: str, known: Iterable[str]) -> str | None:
     """The known name closest to the given one, or None where nothing is close."""
-    folded = {name.lower().replace("_", "-"): name for name in known}
-    close = difflib.get_close_matches(given.lower().replace("_", "-"), folded, n=1, cutoff=0.5)
-    return folded[close[0]] if close else None
+    names = {folded(name): name for name in known}
+    close = difflib.get_close_matches(folded(given), names, n=1, cutoff=0.5)
+    return names[close[0]] if close else None

@@ -15,17 +15,24 @@ from typing import Any, Generic, TypeVar, cast, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from couette.config import Spec, explain
-from couette.errors import ConfigError, UnknownName
+from couette.errors import ConfigError, UnknownName, folded
 
 P = TypeVar("P", bound=Callable[..., Any])
 New = TypeVar("New", bound=Callable[..., Any])
 
 
 class Registry(Generic[P]):
-    """Parts of one kind, by name."""
+    """Parts of one kind, by name.
 
-    def __init__(self, kind: str) -> None:
+    Args:
+        kind: what a part is called in messages, in the singular.
+        endings: families whose names others write at the end of this one's, by the flag that
+            chooses them here: "DPM++ 2M Karras" is a sampler and a grid.
+    """
+
+    def __init__(self, kind: str, endings: Mapping[str, Registry[Any]] | None = None) -> None:
         self.kind = kind
+        self._endings = endings or {}
         self._parts: dict[str, P] = {}
         self._traits: dict[str, Mapping[str, Any]] = {}
 
@@ -33,7 +40,9 @@ class Registry(Generic[P]):
         """Decorator: enter a function or class under `name`.
 
         Traits are facts that the part declares of itself, for tests and tables to read; what they
-        mean stands where the family is described.
+        mean stands where the family is described. Two hold in every family: `known_as`, the names
+        that other programs have for the part as its settings stand, and `variants`, those they
+        have for it with other settings, as in {"eta=1": ("Euler a",)}.
         """
 
         def enter(part: New) -> New:
@@ -47,7 +56,7 @@ class Registry(Generic[P]):
 
     def __getitem__(self, name: str) -> P:
         if name not in self._parts:
-            raise UnknownName(self.kind, name, self._parts)
+            raise UnknownName(self.kind, name, self._parts, self.here(name))
         return self._parts[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -63,6 +72,36 @@ class Registry(Generic[P]):
             UnknownName: no part of that name.
         """
         return self._traits[name].get(trait, default) if self[name] else default
+
+    def theirs(self) -> dict[str, str]:
+        """What other programs call these parts: each name with what to write for it here.
+
+        Of a part that has two names here the first one is written.
+        """
+        names: dict[str, str] = {}
+        for part in self:
+            names = dict.fromkeys(self.trait(part, "known_as", ()), part) | names
+            for settings, others in self.trait(part, "variants", {}).items():
+                names = dict.fromkeys(others, f"{part}:{settings}") | names
+        return names
+
+    def here(self, theirs: str) -> tuple[str, ...]:
+        """What to write for what others call `theirs`, and a flag to go with it where one must.
+
+        "DPM++ 2M Karras" gives ("dpmpp-2m", "--grid karras"). Capitals, spaces, - and _ make no
+        difference. Empty where nothing here bears the name.
+        """
+        known = {folded(each): part for each, part in self.theirs().items()}
+        known |= {folded(part): part for part in self}
+        given = folded(theirs)
+        if given in known:
+            return (known[given],)
+        for flag, family in self._endings.items():
+            for ending, part in family.theirs().items():
+                head = given.removesuffix(f"-{folded(ending)}")
+                if head != given and head in known:
+                    return known[head], f"--{flag} {part}"
+        return ()
 
     def settings(self, name: str) -> type[BaseModel]:
         """The settings of a part as a strict, frozen model, from its keyword-only parameters."""
@@ -124,7 +163,7 @@ WEIGHTINGS: Registry[Any] = Registry("weighting")
 LOSSES: Registry[Any] = Registry("loss")
 PAIRINGS: Registry[Any] = Registry("pairing")
 CODECS: Registry[Any] = Registry("codec")
-SAMPLERS: Registry[Any] = Registry("sampler")
+SAMPLERS: Registry[Any] = Registry("sampler", {"grid": GRIDS})
 GUIDANCE: Registry[Any] = Registry("guider")
 THRESHOLDS: Registry[Any] = Registry("threshold")
 OBJECTIVES: Registry[Any] = Registry("objective")

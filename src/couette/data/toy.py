@@ -61,8 +61,8 @@ def swiss_roll(config: DataConfig, progress: Progress | None = None) -> Splits:
 def gaussians(config: DataConfig, progress: Progress | None = None) -> Splits:
     """A 5 × 5 grid of Gaussian clouds of points: 25 classes, numbered row by row.
 
-    The density is known: equal weights, standard deviation `GRID_SD`, means at -2..2 times
-    `GRID_SPACING` in each coordinate, so that mean 0 and variance 1 hold exactly for the density.
+    The density is known: equal weights, standard deviation 0.05, means at −2, −1, 0, 1, 2 times
+    sqrt((1 − 0.05²)/2) in each coordinate, so that its mean is 0 and its variance 1 exactly.
     """
     keys = torch.stack((torch.arange(COUNT), torch.zeros(COUNT, dtype=torch.int64)), 1)
     labels = bits(_SEED, keys, 0, 1)[:, 0] % GRID_SIDE**2

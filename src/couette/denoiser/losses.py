@@ -16,7 +16,11 @@ Positive = Annotated[float, Field(gt=0)]
 
 @LOSSES.register("mse")
 def mse(output: Tensor, target: Tensor) -> Tensor:
-    """The mean squared error, (B,)."""
+    """The mean squared error.
+
+    ‖d‖²/n of the n differences d (Ho et al. 2020, eq. 14). When to use it: first: its best answer
+    is the mean, which samplers need.
+    """
     return mean_flat((output - target).square())
 
 
@@ -25,7 +29,7 @@ def pseudo_huber(output: Tensor, target: Tensor, *, c: Positive = 0.00054) -> Te
     """√(‖d‖² + c²·n) − c·√n of the n differences d: outliers count less (Song & Dhariwal 2024).
 
     Squared where the distance is far below c·√n, the distance itself far above. Their c is
-    0.00054·√n, for consistency training.
+    0.00054·√n. When to use it: where outliers rule the squared error, as in consistency training.
     """
     difference = (output - target).flatten(1)
     edge = c * math.sqrt(difference.shape[1])

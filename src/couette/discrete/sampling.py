@@ -22,7 +22,7 @@ from couette.samplers import stretches
 Temperature = Annotated[float, Field(gt=0)]
 
 
-@SAMPLERS.register("categorical", states=True)
+@SAMPLERS.register("categorical", states=True, known_as=("DiscreteDDIMScheduler",))
 def categorical(
     denoise: Denoise,
     x: Tensor,
@@ -35,7 +35,8 @@ def categorical(
     """Draws states down the reverse chain p(x_s | x_t), every position by itself.
 
     Austin et al. 2021, sec. 3; Sahoo et al. 2024, sec. 3.2. Each position's odds are exact for any
-    stretch; that positions of one step don't know of each other is what more steps mend.
+    stretch; that positions of one step don't know of each other is what more steps mend. p(x_s |
+    x_t) = Σ q(x_s | x_t, x0)·p(x0 | x_t), the sum over x0. When to use it: first, on states.
 
     Args:
         temperature: divides the logits; below 1 likely states become likelier.
@@ -50,7 +51,7 @@ def categorical(
         yield Step(i, n, u, x, p)
 
 
-@SAMPLERS.register("maskgit", states=True)
+@SAMPLERS.register("maskgit", states=True, known_as=("AmusedScheduler",))
 def maskgit(
     denoise: Denoise,
     x: Tensor,
@@ -64,7 +65,8 @@ def maskgit(
     """Lifts masks in the order of confidence, so many a step that a share sigma stays masked.
 
     Chang et al. 2022 (MaskGIT), sec. 3.2. Good pictures in few steps, but not a sample of the
-    model's distribution: sure positions come first, and so do common pictures.
+    model's distribution: sure positions come first, and so do common pictures. When to use it: in 8
+    to 16 steps, on masked states only.
 
     Args:
         temperature: divides the logits.

@@ -13,13 +13,19 @@ from couette.registry import THRESHOLDS
 
 @THRESHOLDS.register("none")
 def none(x0: Tensor, low: float, high: float) -> Tensor:
-    """The prediction as it is."""
+    """The prediction as it is.
+
+    When to use it: on latents and points, which have no range.
+    """
     return x0
 
 
 @THRESHOLDS.register("static")
 def static(x0: Tensor, low: float, high: float) -> Tensor:
-    """Each value clamped to the pictures' range."""
+    """Each value clamped to the pictures' range.
+
+    clamp(x0, low, high) (Saharia et al. 2022, sec. 2.3). When to use it: first, on pixels.
+    """
     return x0.clamp(low, high)
 
 

@@ -22,10 +22,11 @@ class BasicUNet(nn.Module):
     """The course's minimal U-Net: 309,057 parameters for one channel.
 
     5×5 convolutions C → 32 → 64 → 64 and 64 → 64 → 32 → C, each followed by SiLU; max pooling on
-    the way down, nearest-neighbour doubling and added skips on the way up. It is not told the
-    time, and it ends in SiLU, so its output is never below about −0.28: recipes that use it work
-    on pictures in [0, 1] and let it predict the picture itself. Source: the Hugging Face diffusion
-    course, unit 1, "Diffusion Models from Scratch".
+    the way down, nearest-neighbour doubling and added skips on the way up. It is not told the time,
+    and it ends in SiLU, so its output is never below about −0.28: recipes that use it work on
+    pictures in [0, 1] and let it predict the picture itself. Source: the Hugging Face diffusion
+    course, unit 1, "Diffusion Models from Scratch". When to use it: for the course's first
+    experiments.
 
     Args:
         sizes: the pictures; height and width must be multiples of 4. Classes are not used.

@@ -83,10 +83,11 @@ class BerkeleyUNet(nn.Module):
 
     Two halvings, a bottleneck of one pixel, two doublings, skips joined by concatenation. Time is
     added and the class multiplies, c·h + t, after the bottleneck and after the first doubling; a
-    class is a one-hot vector and "none" is the zero vector. The assignment pools its 7×7 map
-    (28 px); here the pool is H/4 × W/4. Source: UC Berkeley CS180, project 5, part B, 1.1–2.4.
+    class is a one-hot vector and "none" is the zero vector. The assignment pools its 7×7 map (28
+    px); here the pool is H/4 × W/4. Source: UC Berkeley CS180, project 5, part B, 1.1–2.4.
 
-    A forward pass of one 28×28 picture costs 2.14 GFLOP at D = 128 and 0.54 at D = 64.
+    A forward pass of one 28×28 picture costs 2.14 GFLOP at D = 128 and 0.54 at D = 64. When to use
+    it: for Berkeley's assignment and small gray pictures.
 
     Args:
         sizes: the pictures; height and width must be multiples of 4. Classes are used only

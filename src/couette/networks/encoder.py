@@ -24,6 +24,9 @@ from couette.registry import NETWORKS
 class Encoder(nn.Module):
     """For classifiers: residual blocks down to a few positions, their mean, a linear decision.
 
+    The way down is `unet`'s (ADM's classifier, Dhariwal & Nichol 2021, sec. 4, is likewise half a
+    U-Net). When to use it: with the objective `classifier`.
+
     Args:
         sizes: channels, height and width of the pictures; the classes to tell apart.
         patch: side of the square of pixels that becomes one position.

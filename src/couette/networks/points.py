@@ -41,7 +41,8 @@ class PointMLP(nn.Module):
     """Residual perceptron for points, told the time and, where there are classes, the class.
 
     The time enters as log-spaced Fourier features, so that a `told` of order 1 (ln(sigma)/4,
-    normalized t) and one of order 1000 (a table's index) are both resolved.
+    normalized t) and one of order 1000 (a table's index) are both resolved. When to use it: on
+    points in the plane.
 
     Args:
         sizes: height and width must be 1; the channels are the coordinates.

@@ -23,6 +23,7 @@ class TokenTransformer(nn.Module):
     """Attention among all positions, each a token of its own; text is a row one pixel high.
 
     The encoder of Vaswani et al. 2017 with the norms first. Time and class come as one more token.
+    When to use it: on states: text, and small pictures of few levels.
 
     Args:
         sizes: channels, height and width of what it takes; classes, 0 for none.

@@ -65,11 +65,18 @@ PRESETS = {
 class UNet(nn.Module):
     """The default: residual blocks, attention at low resolution, told the time and the class.
 
+    After Ho et al. 2020, app. B, on patches of pixels. When to use it: first, on pictures of any
+    size.
+
     Args:
         sizes: channels, height and width of the pictures; classes, 0 for none. The levels are
             planned for this height and width; pictures of any other size work too.
         size: the preset, of which each setting below that is given replaces one.
-        patch, width, multiples, blocks, attention: see `Preset`.
+        patch: side of the square of pixels that becomes one position of the first level.
+        width: channels of the first level.
+        multiples: channels of each level, outermost first, as multiples of the width.
+        blocks: residual blocks of each level on the way down, and as many on the way up.
+        attention: levels of at most this many positions on the short side attend.
         dropout: share of features dropped inside each residual block.
 
     Raises:

@@ -223,7 +223,8 @@ class UNet2D(nn.Module):
     diffusion course's network, 1,707,009 parameters for one channel. Where there are classes,
     diffusers' `num_class_embeds` is their number plus one; the last row is "none". A level with as
     many groups as channels (the finest one of the defaults) normalizes away the time that its
-    blocks have just added: that is how the course's network is, and its other levels are told.
+    blocks have just added: that is how the course's network is, and its other levels are told. When
+    to use it: to take weights from diffusers, or to hand them back.
 
     Args:
         sizes: the pictures; both sides must be multiples of 2^(levels − 1).
@@ -233,9 +234,10 @@ class UNet2D(nn.Module):
         norm_num_groups: groups of every GroupNorm; must divide every level's channels.
         attention_head_dim: channels of an attention head; None makes one head of all.
         mid_attention: attention at the coarsest level, between the two ways.
-        dropout: share of activations dropped in residual blocks, in [0, 1).
+        dropout: share of activations dropped in residual blocks.
         downsample_padding: 1, or 0 to pad at the bottom and right only (DDPM's own networks).
-        flip_sin_to_cos, freq_shift: `cosine_first` and `shift` of `embeddings.sinusoidal`.
+        flip_sin_to_cos: the time's cosines before its sines.
+        freq_shift: 1 makes the time's last frequency 1/10,000 exactly, as DDPM's; 0 stops short.
         norm_eps: added to the variance in every GroupNorm.
 
     Raises:

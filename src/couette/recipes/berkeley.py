@@ -69,7 +69,7 @@ def berkeley_time() -> RunConfig:
 
 @RECIPES.register("berkeley-class")
 def berkeley_class() -> RunConfig:
-    """The same told the class as well, hidden from it 10 % of the time; sampled with guidance 5."""
+    """As berkeley-time, told the class too, which is hidden 10 % of the time; guidance 5."""
     return berkeley_time().model_copy(
         update={
             "recipe": "berkeley-class",

@@ -60,7 +60,7 @@ def course_basic() -> RunConfig:
 
 @RECIPES.register("course-unet")
 def course_unet() -> RunConfig:
-    """The same with the course's larger UNet (1,707,009 parameters), told t = 0 always."""
+    """As course-basic, by the course's larger UNet (1,707,009 parameters), told t = 0 always."""
     return _course("course-unet", _UNET)
 
 

@@ -32,7 +32,7 @@ def absorbing() -> RunConfig:
 
 @RECIPES.register("multinomial")
 def multinomial() -> RunConfig:
-    """The same with pixels that turn into any level, told how many have by the time alone."""
+    """As absorbing, by pixels that turn into any level; the time alone says how many have."""
     base = absorbing()
     noise = {"noise": "multinomial", "schedule": spec("cosine"), "cross_entropy": 0.01}
     return base.model_copy(

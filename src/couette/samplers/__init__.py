@@ -11,6 +11,7 @@ It declares of itself, and the tests measure:
 - `noise`: it draws normal noise, as its settings stand.
 - `weak`: of the error of its distribution on Gaussian data, where it draws noise and claims one.
 - `mix`: it may be used on noise that is uniform, not normal.
+- `known_as`, `variants`: its names in diffusers, k-diffusion and the web UIs, in their spelling.
 """
 
 from couette.registry import SAMPLERS

@@ -91,14 +91,17 @@ def _multistep(
         yield Step(i, n, u, x, p.x0)
 
 
-@SAMPLERS.register("lms", order=2)
+@SAMPLERS.register("lms", order=2, known_as=("LMSDiscreteScheduler", "sample_lms", "LMS", "lms"))
 def lms(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, order: Order = 4
 ) -> Iterator[Step]:
     """Linear multistep: the polynomial in sigma/alpha through the last slopes, integrated exactly.
 
     Adams-Bashforth for uneven steps, as in Crowson's k-diffusion (sample_lms). It begins with
-    Euler's step, whose error, of second order, is its own from then on.
+    Euler's step, whose error, of second order, is its own from then on. With X = x/alpha and S =
+    sigma/alpha a step is X_u = X_t + Σ_j w_j·eps_j, w_j the integral of the j-th Lagrange
+    polynomial in S. When to use it: to repeat what others drew; deis and dpmpp-2m stand coarser
+    steps.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -107,14 +110,18 @@ def lms(
     return _multistep(denoise, x, times, cond, order=order, weigh=_in_ratio)
 
 
-@SAMPLERS.register("deis", order=2)
+@SAMPLERS.register(
+    "deis", order=2, known_as=("deis",), variants={"order=2": ("DEISMultistepScheduler",)}
+)
 def deis(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, order: Order = 3
 ) -> Iterator[Step]:
     """DEIS: the polynomial in log(sigma/alpha) through the last slopes, integrated exactly.
 
     Zhang & Chen 2023, sec. 3 (AB-DEIS), with the polynomial in log ρ. It begins with Euler's step,
-    as lms does, and the last step, to sigma = 0, is Euler's too.
+    as lms does, and the last step, to sigma = 0, is Euler's too. With X = x/alpha and S =
+    sigma/alpha a step is X_u = X_t + Σ_j w_j·eps_j, w_j the integral over S of the j-th Lagrange
+    polynomial in log S. When to use it: in 10 to 20 steps without much guidance.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -123,11 +130,13 @@ def deis(
     return _multistep(denoise, x, times, cond, order=order, weigh=_in_log_ratio)
 
 
-@SAMPLERS.register("ipndm", order=2)
+@SAMPLERS.register("ipndm", order=2, known_as=("IPNDMScheduler", "ipndm"))
 def ipndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """iPNDM: Adams-Bashforth's weights for even steps, begun with fewer slopes.
 
     Zhang & Chen 2023, in its appendix: orders 1, 2, 3, then 4. No evaluation is spent on the start.
+    The weights are 1; (3, −1)/2; (23, −16, 5)/12; (55, −59, 37, −9)/24. When to use it: in few
+    steps, on a grid whose steps in sigma/alpha change slowly.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -136,11 +145,12 @@ def ipndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) 
     return _multistep(denoise, x, times, cond)
 
 
-@SAMPLERS.register("plms", order=2)
+@SAMPLERS.register("plms", order=2, known_as=("PNDMScheduler(skip_prk_steps=True)", "PLMS"))
 def plms(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """PLMS: Adams-Bashforth's weights for even steps, the first step by Heun's method.
 
-    Liu et al. 2022 (PNDM), as Stable Diffusion has it. One evaluation a step, two in the first.
+    Liu et al. 2022 (PNDM), as Stable Diffusion has it. One evaluation a step, two in the first. The
+    weights are ipndm's. When to use it: to repeat what Stable Diffusion's first programs drew.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -149,12 +159,13 @@ def plms(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -
     return _multistep(denoise, x, times, cond, warm=1, table=HEUN)
 
 
-@SAMPLERS.register("pndm", order=2)
+@SAMPLERS.register("pndm", order=2, known_as=("PNDMScheduler",))
 def pndm(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """PNDM: Adams-Bashforth's weights for even steps, the first three by Runge and Kutta's method.
 
-    Liu et al. 2022 (F-PNDM), with pseudo Runge-Kutta's middle halfway in time. One
-    evaluation a step, four in each of the first three.
+    Liu et al. 2022 (F-PNDM), with pseudo Runge-Kutta's middle halfway in time. One evaluation a
+    step, four in each of the first three. The weights are ipndm's. When to use it: to compare with;
+    ipndm begins without the nine further evaluations.
 
     Raises:
         InputError: a corruption whose noise is not normal.

@@ -94,7 +94,7 @@ def dopri5(
     """Dormand and Prince's pair of orders 5 and 4 (1980), with steps as long as the error allows.
 
     The RK45 by which Song et al. 2021 (app. D.4) solve the probability-flow ODE. Six evaluations a
-    step.
+    step. When to use it: for a given accuracy, whatever it costs.
 
     Args:
         denoise, x, times, cond, noise: as every sampler's; only the ends of `times` and their
@@ -124,6 +124,7 @@ def bosh3(
     """Bogacki and Shampine's pair of orders 3 and 2 (1989), with steps as long as the error allows.
 
     Three evaluations a step: the cheaper pair where the tolerance is loose. Otherwise as dopri5.
+    When to use it: for a rough accuracy in as few evaluations as that takes.
 
     Raises:
         InputError: a corruption whose noise is not normal, or a tolerance out of reach.

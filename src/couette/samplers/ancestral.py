@@ -28,7 +28,19 @@ from couette.samplers.noisy import Share, Split, ancestral, drawn, renew
 Variance = Literal["beta", "posterior", "learned"]
 
 
-@SAMPLERS.register("ddpm", noise=True, weak=1)
+@SAMPLERS.register(
+    "ddpm",
+    noise=True,
+    weak=1,
+    known_as=("DDPMScheduler", "DDPMParallelScheduler", "DDPMWuerstchenScheduler", "ddpm"),
+    variants={
+        "variance=beta": ("DDPMScheduler(variance_type='fixed_large')",),
+        "variance=learned": (
+            "DDPMScheduler(variance_type='learned_range')",
+            "UnCLIPScheduler(variance_type='learned_range')",
+        ),
+    },
+)
 def ddpm(
     denoise: Denoise,
     x: Tensor,
@@ -40,9 +52,11 @@ def ddpm(
 ) -> Iterator[Step]:
     """Ancestral sampling (Ho et al. 2020, alg. 2), its variance fixed at either end or learned.
 
-    "beta" is β, best for normal data; "posterior" is β̃ = (1 − ᾱ_u)/(1 − ᾱ_t)·β, best for a single
-    point; "learned" is where between the two the model says (Nichol & Dhariwal 2021, eq. 15). On a
-    strided grid β is 1 − ᾱ_t/ᾱ_u. The last step, to sigma = 0, adds no noise.
+    x_u is drawn from N(mean of q(x_u | x_t, x0), variance). "beta" is β, best for normal data;
+    "posterior" is β̃ = (1 − ᾱ_u)/(1 − ᾱ_t)·β, best for a single point; "learned" is where between
+    the two the model says (Nichol & Dhariwal 2021, eq. 15). On a strided grid β is 1 − ᾱ_t/ᾱ_u. The
+    last step, to sigma = 0, adds no noise. When to use it: in hundreds of steps, as DDPM was meant;
+    in fewer, the samplers of higher order.
 
     Raises:
         InputError: a corruption whose noise is not normal, or "learned" of a model that predicts
@@ -69,14 +83,26 @@ def _spread(back: Posterior, p: Prediction, variance: Variance) -> Tensor:
     return ((p.mix * back.beta.log() + (1 - p.mix) * back.variance.log()) / 2).exp()
 
 
-@SAMPLERS.register("euler-ancestral", noise=True, weak=1)
+@SAMPLERS.register(
+    "euler-ancestral",
+    noise=True,
+    weak=1,
+    known_as=(
+        "EulerAncestralDiscreteScheduler",
+        "sample_euler_ancestral",
+        "Euler a",
+        "euler_ancestral",
+    ),
+)
 def euler_ancestral(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Share = 1.0
 ) -> Iterator[Step]:
     """Euler's method to a lower noise level, then noise back up: ddim with eta = 1 by its own name.
 
-    k-diffusion's sample_euler_ancestral, which is written in (x/alpha, sigma/alpha). At eta = 1
-    it is ddpm with the posterior variance as well.
+    k-diffusion's sample_euler_ancestral, which is written in (x/alpha, sigma/alpha). At eta = 1 it
+    is ddpm with the posterior variance as well. Of sigma_u the part eta·sigma_u·sqrt(1 − q²) is
+    drawn anew, q = (sigma_u/alpha_u)/(sigma_t/alpha_t). When to use it: where new noise shall mend
+    what earlier steps got wrong; the picture then depends on their number.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -85,14 +111,26 @@ def euler_ancestral(
     return ddim(denoise, x, times, cond, noise, eta=eta)
 
 
-@SAMPLERS.register("dpm2-ancestral", noise=True, weak=2, evaluations=2)
+@SAMPLERS.register(
+    "dpm2-ancestral",
+    noise=True,
+    weak=2,
+    evaluations=2,
+    known_as=(
+        "KDPM2AncestralDiscreteScheduler",
+        "sample_dpm_2_ancestral",
+        "DPM2 a",
+        "dpm_2_ancestral",
+    ),
+)
 def dpm2_ancestral(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Share = 1.0
 ) -> Iterator[Step]:
     """dpm2 down to a lower noise level, then noise back up (k-diffusion, sample_dpm_2_ancestral).
 
     DPM-Solver-2 (Lu et al. 2022, alg. 1 with r₁ = 1/2) moves along the eps seen at the geometric
-    mean of sigma/alpha. Two evaluations a step, one where sigma ends or alpha starts at 0.
+    mean of sigma/alpha. Two evaluations a step, one where sigma ends or alpha starts at 0. When to
+    use it: as euler-ancestral, where two evaluations a step are worth its smaller error.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -111,14 +149,21 @@ def dpm2_ancestral(
         yield Step(s.index, s.count, s.u, x, first.x0)
 
 
-@SAMPLERS.register("dpmpp-2s-ancestral", noise=True, weak=2, evaluations=2)
+@SAMPLERS.register(
+    "dpmpp-2s-ancestral",
+    noise=True,
+    weak=2,
+    evaluations=2,
+    known_as=("sample_dpmpp_2s_ancestral", "DPM++ 2S a", "dpmpp_2s_ancestral"),
+)
 def dpmpp_2s_ancestral(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Share = 1.0
 ) -> Iterator[Step]:
     """dpmpp-2s to a lower noise level, then noise back up (k-diffusion, sample_dpmpp_2s_ancestral).
 
     DPM-Solver++(2S) (Lu et al. 2023, alg. 1 with r = 1/2) moves along the x0 seen at the geometric
-    mean of sigma/alpha. Two evaluations a step, one where sigma ends or alpha starts at 0.
+    mean of sigma/alpha. Two evaluations a step, one where sigma ends or alpha starts at 0. When to
+    use it: as dpm2-ancestral; x0 bears strong guidance better than eps.
 
     Raises:
         InputError: a corruption whose noise is not normal.

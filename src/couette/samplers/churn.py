@@ -28,7 +28,15 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-@SAMPLERS.register("edm", noise=True, evaluations=2)
+@SAMPLERS.register(
+    "edm",
+    noise=True,
+    evaluations=2,
+    variants={
+        "s_churn=80,s_noise=1.007": ("KarrasVeScheduler",),
+        "s_churn=40,s_min=0,s_max=1e9,s_noise=1": ("sample_heun(s_churn=40)",),
+    },
+)
 def edm(
     denoise: Denoise,
     x: Tensor,
@@ -43,9 +51,11 @@ def edm(
 ) -> Iterator[Step]:
     """Karras et al. 2022, alg. 2 (stochastic Heun): up a little by noise, then down by heun.
 
-    Between the noise levels s_min and s_max each step begins by raising sigma/alpha by the factor
-    1 + min(s_churn/N, √2 − 1) with noise of standard deviation s_noise, but no further than the
-    schedule's end. The settings are the paper's for ImageNet (table 5); s_churn = 0 is heun.
+    Between the noise levels s_min and s_max each step begins by raising sigma/alpha by the factor 1
+    + min(s_churn/N, √2 − 1) with noise of standard deviation s_noise, but no further than the
+    schedule's end. The settings are the paper's for ImageNet (table 5); s_churn = 0 is heun. When
+    to use it: in many steps, to mend the model's errors as well as heun's; its settings are worth a
+    search.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -55,7 +65,17 @@ def edm(
     return _churned(heun, denoise, x, times, cond, noise, *up)
 
 
-@SAMPLERS.register("euler-churn", noise=True)
+@SAMPLERS.register(
+    "euler-churn",
+    noise=True,
+    variants={
+        "s_churn=40,s_min=0,s_max=1e9,s_noise=1": (
+            "EulerDiscreteScheduler.step(s_churn=40)",
+            "EDMEulerScheduler.step(s_churn=40)",
+            "sample_euler(s_churn=40)",
+        )
+    },
+)
 def euler_churn(
     denoise: Denoise,
     x: Tensor,
@@ -70,7 +90,8 @@ def euler_churn(
 ) -> Iterator[Step]:
     """Karras et al. 2022, alg. 2 without the correction: as edm, but with steps of euler.
 
-    k-diffusion's sample_euler and diffusers' EDMEuler with s_churn above 0.
+    k-diffusion's sample_euler and diffusers' EDMEuler with s_churn above 0. When to use it: to
+    repeat what those drew, and to see what edm's correction is worth.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -105,7 +126,7 @@ def _churned(
         yield Step(s.index, s.count, s.u, x, step.x0)
 
 
-@SAMPLERS.register("restart", noise=True, evaluations=None)
+@SAMPLERS.register("restart", noise=True, evaluations=None, known_as=("Restart",))
 def restart(
     denoise: Denoise,
     x: Tensor,
@@ -124,7 +145,8 @@ def restart(
     noised up to `high` and brought back by `inner` steps of heun on Karras' grid, `repeats` times
     over. So much noise at once drowns the errors made above. The settings are the authors' example
     for CIFAR-10, where `inner` + 1 points are counted. Where alpha and sigma are above 0 it costs
-    2·inner·repeats evaluations more than heun.
+    2·inner·repeats evaluations more than heun. When to use it: where more steps of heun no longer
+    help.
 
     Raises:
         InputError: a corruption whose noise is not normal, or `low` not below `high`.

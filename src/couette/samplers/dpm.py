@@ -29,11 +29,18 @@ from couette.samplers.moves import (
 )
 
 
-@SAMPLERS.register("dpm2", order=2, evaluations=2)
+@SAMPLERS.register(
+    "dpm2",
+    order=2,
+    evaluations=2,
+    known_as=("KDPM2DiscreteScheduler", "sample_dpm_2", "DPM2", "dpm_2"),
+)
 def dpm2(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """DPM-Solver-2: move along the eps seen at the geometric mean of the step's sigma/alpha.
 
     Lu et al. 2022, alg. 1, with r₁ = 1/2, in Karras' form (Crowson's k-diffusion, sample_dpm_2).
+    With X = x/alpha and S = sigma/alpha a step is X_u = X_t + (S_u − S_t)·eps(middle). When to use
+    it: to compare with; dpmpp-2s does the same with x0, which bears guidance better.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -49,13 +56,15 @@ def dpm2(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -
         yield Step(i, n, u, x, p.x0)
 
 
-@SAMPLERS.register("dpmpp-2s", order=2, evaluations=2)
+@SAMPLERS.register("dpmpp-2s", order=2, evaluations=2, known_as=("DPMSolverSinglestepScheduler",))
 def dpmpp_2s(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise
 ) -> Iterator[Step]:
     """DPM-Solver++(2S): move along the x0 seen at the geometric mean of the step's sigma/alpha.
 
-    Lu et al. 2023, alg. 1, with r = 1/2.
+    Lu et al. 2023, alg. 1, with r = 1/2. x_u = r·x_t + (alpha_u − alpha_t·r)·x0(middle), r =
+    sigma_u/sigma_t. When to use it: where no step may lean on those before it; dpmpp-2m costs half
+    as much.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -78,13 +87,25 @@ def halfway(
     return there, level, denoise(there, t, cond)
 
 
-@SAMPLERS.register("dpmpp-2m", order=2)
+@SAMPLERS.register(
+    "dpmpp-2m",
+    order=2,
+    known_as=(
+        "DPMSolverMultistepScheduler",
+        "EDMDPMSolverMultistepScheduler",
+        "sample_dpmpp_2m",
+        "DPM++ 2M",
+        "dpmpp_2m",
+    ),
+)
 def dpmpp_2m(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise
 ) -> Iterator[Step]:
     """DPM-Solver++(2M): move along x0 as the last two predictions have it at the step's middle.
 
-    Lu et al. 2023, alg. 2. It begins with Euler's step.
+    Lu et al. 2023, alg. 2. x_u = r·x_t + (alpha_u − alpha_t·r)·D with r = sigma_u/sigma_t, D = x0 +
+    (h/2h')·(x0 − x0') for the last two predictions and steps in λ. It begins with Euler's step.
+    When to use it: first, guided or not, in 10 to 30 steps.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -93,15 +114,24 @@ def dpmpp_2m(
     return _multistep(denoise, x, times, cond, order=2)
 
 
-@SAMPLERS.register("dpmpp-3m", order=2)
+@SAMPLERS.register(
+    "dpmpp-3m",
+    order=2,
+    known_as=(
+        "DPMSolverMultistepScheduler(solver_order=3)",
+        "EDMDPMSolverMultistepScheduler(solver_order=3)",
+    ),
+)
 def dpmpp_3m(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise
 ) -> Iterator[Step]:
     """DPM-Solver++(3M): the parabola in λ through the last three predictions, integrated exactly.
 
-    Lu et al. 2023. The authors' code, and what follows it, halves the parabola's second
-    term; here it is whole. It begins with Euler's step and one of dpmpp-2m, whose errors, of second
-    order, are its own from then on.
+    Lu et al. 2023. The authors' code, and what follows it, halves the parabola's second term; here
+    it is whole. It begins with Euler's step and one of dpmpp-2m, whose errors, of second order, are
+    its own from then on. x_u = r·x_t + (alpha_u − alpha_t·r)·D with r = sigma_u/sigma_t, D the
+    parabola's mean under e^λ over the step. When to use it: without guidance or with little;
+    dpmpp-2m bears more of it.
 
     Raises:
         InputError: a corruption whose noise is not normal.

@@ -24,16 +24,29 @@ from couette.samplers.moves import (
 from couette.samplers.noisy import Strength, diffused, drawn, exponential, multistep, renew
 
 
-@SAMPLERS.register("dpmpp-sde", noise=True, weak=2, evaluations=2)
+@SAMPLERS.register(
+    "dpmpp-sde",
+    noise=True,
+    weak=2,
+    evaluations=2,
+    known_as=(
+        "DPMSolverSDEScheduler",
+        "sample_dpmpp_sde",
+        "DPM++ SDE",
+        "dpmpp_sde",
+        "dpmpp_sde_gpu",
+    ),
+)
 def dpmpp_sde(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Strength = 1.0
 ) -> Iterator[Step]:
     """A noisy step half of the way, then the whole step along the x0 predicted there.
 
-    k-diffusion's sample_dpmpp_sde, diffusers' DPMSolverSDE: DPM-Solver++(2S) (Lu et al. 2023,
-    alg. 1 with r = 1/2) for the reverse SDE of strength eta; eta = 0 is dpmpp-2s. What the first
-    half draws is carried on as on the SDE's own path. Two evaluations a step, one where sigma ends
-    or alpha starts at 0.
+    k-diffusion's sample_dpmpp_sde, diffusers' DPMSolverSDE: DPM-Solver++(2S) (Lu et al. 2023, alg.
+    1 with r = 1/2) for the reverse SDE of strength eta; eta = 0 is dpmpp-2s. What the first half
+    draws is carried on as on the SDE's own path. Two evaluations a step, one where sigma ends or
+    alpha starts at 0. Noise is kept and drawn as by dpmpp-2m-sde. When to use it: with noise in few
+    steps; dpmpp-2m-sde costs half as much.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -55,7 +68,30 @@ def dpmpp_sde(
         yield Step(s.index, s.count, s.u, x, first.x0)
 
 
-@SAMPLERS.register("dpmpp-2m-sde", noise=True, weak=2)
+@SAMPLERS.register(
+    "dpmpp-2m-sde",
+    noise=True,
+    weak=2,
+    known_as=(
+        "DPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++')",
+        "EDMDPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++')",
+        "CogVideoXDPMScheduler",
+        "CosineDPMSolverMultistepScheduler",
+        "sample_dpmpp_2m_sde",
+        "DPM++ 2M SDE",
+        "dpmpp_2m_sde",
+        "dpmpp_2m_sde_gpu",
+    ),
+    variants={
+        "form=heun": (
+            "DPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++', solver_type='heun')",
+            "sample_dpmpp_2m_sde(solver_type='heun')",
+            "DPM++ 2M SDE Heun",
+            "dpmpp_2m_sde_heun",
+            "dpmpp_2m_sde_heun_gpu",
+        )
+    },
+)
 def dpmpp_2m_sde(
     denoise: Denoise,
     x: Tensor,
@@ -70,7 +106,9 @@ def dpmpp_2m_sde(
 
     SDE-DPM-Solver++(2M) (Lu et al. 2023); diffusers' DPMSolverMultistep with sde-dpmsolver++.
     "midpoint" takes the line's value in the middle of the step, as the paper does; "heun"
-    integrates it exactly. eta = 0 is dpmpp-2m.
+    integrates it exactly. eta = 0 is dpmpp-2m. Of sigma_u the part sigma_u·e^(−eta·h) is kept of
+    the old noise and sigma_u·sqrt(1 − e^(−2·eta·h)) drawn anew, h the step in λ. When to use it:
+    first among those that draw noise, in 20 steps or more.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -89,7 +127,18 @@ def _middle(levels: Sequence[Level], a: Level, b: Level) -> Tensor:
     return two_point(lams, half_log_snr(a), half_log_snr(b), mean=1 / 2)
 
 
-@SAMPLERS.register("dpmpp-3m-sde", noise=True, weak=2)
+@SAMPLERS.register(
+    "dpmpp-3m-sde",
+    noise=True,
+    weak=2,
+    known_as=(
+        "DPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++', solver_order=3)",
+        "sample_dpmpp_3m_sde",
+        "DPM++ 3M SDE",
+        "dpmpp_3m_sde",
+        "dpmpp_3m_sde_gpu",
+    ),
+)
 def dpmpp_3m_sde(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise, *, eta: Strength = 1.0
 ) -> Iterator[Step]:
@@ -97,6 +146,8 @@ def dpmpp_3m_sde(
 
     k-diffusion's sample_dpmpp_3m_sde halves the parabola's second term, and diffusers'
     sde-dpmsolver++ with solver_order=3 has its sign wrong; it is whole here. eta = 0 is dpmpp-3m.
+    Lu et al. 2023, carried from two predictions to three. Noise is kept and drawn as by
+    dpmpp-2m-sde. When to use it: as dpmpp-2m-sde, in more steps and with less guidance.
 
     Raises:
         InputError: a corruption whose noise is not normal.

@@ -20,7 +20,7 @@ from couette.schedules import ratio
 _NODES, _WEIGHTS = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(32))
 
 
-@SAMPLERS.register("er-sde", noise=True, weak=2)
+@SAMPLERS.register("er-sde", noise=True, weak=2, known_as=("er_sde",))
 def er_sde(
     denoise: Denoise,
     x: Tensor,
@@ -35,7 +35,8 @@ def er_sde(
     With s = sigma/alpha and phi(s) = s·g(s) the share g(s_b)/g(s_a) of the noise is kept: g = 1 is
     the ODE, g = s Anderson's SDE, and here, as the paper prefers, g = e^(s^0.3) + 10. x0 is on the
     polynomial in s through the last `order` predictions; for order 3 the authors' code takes its
-    slope from the last two alone, which is of second order.
+    slope from the last two alone, which is of second order. When to use it: with noise in 10 to 20
+    steps, where the full SDE is still rough.
 
     Raises:
         InputError: a corruption whose noise is not normal.

@@ -13,7 +13,12 @@ from couette.samplers.moves import move, need_normal, slope, stretches, transfer
 from couette.samplers.noisy import Share, ancestral, renew
 
 
-@SAMPLERS.register("ddim", order=1, mix=True)
+@SAMPLERS.register(
+    "ddim",
+    order=1,
+    mix=True,
+    known_as=("DDIMScheduler", "DDIMParallelScheduler", "CogVideoXDDIMScheduler", "DDIM", "ddim"),
+)
 def ddim(
     denoise: Denoise,
     x: Tensor,
@@ -25,7 +30,8 @@ def ddim(
 ) -> Iterator[Step]:
     """Song et al. 2021 (DDIM), eq. 12: eta = 0 is deterministic, eta = 1 is ancestral sampling.
 
-    x_u = alpha_u·x0 + sqrt(sigma_u² − s²)·eps + s·z, with s² = η²·(posterior variance).
+    x_u = alpha_u·x0 + sqrt(sigma_u² − s²)·eps + s·z, with s² = η²·(posterior variance). When to use
+    it: on any corruption, uniform noise included; eta = 0 where the way is to be retraced.
 
     Raises:
         InputError: eta outside [0, 1], or noise asked of a corruption that is not normal.
@@ -40,11 +46,26 @@ def ddim(
         yield Step(s.index, s.count, s.u, x, p.x0)
 
 
-@SAMPLERS.register("euler", order=1, mix=True)
+@SAMPLERS.register(
+    "euler",
+    order=1,
+    mix=True,
+    known_as=(
+        "EulerDiscreteScheduler",
+        "EDMEulerScheduler",
+        "FlowMatchEulerDiscreteScheduler",
+        "MiniMaxH3Scheduler",
+        "sample_euler",
+        "Euler",
+        "euler",
+    ),
+)
 def euler(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """Euler's method on the probability-flow ODE, in (x/alpha, sigma/alpha); equally, on the flow.
 
-    Karras et al. 2022, alg. 1 without the correction. The same numbers as ddim with eta = 0.
+    Karras et al. 2022, alg. 1 without the correction. The same numbers as ddim with eta = 0. With X
+    = x/alpha and S = sigma/alpha a step is X_u = X_t + (S_u − S_t)·eps. When to use it: as the
+    plain method to measure others by, and on flows, whose paths are nearly straight.
     """
     return ddim(denoise, x, times, cond, noise)
 
@@ -54,18 +75,22 @@ def mix(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) ->
     """The course's toy sampler: move 1/(n − i) of the way to the prediction.
 
     On the flow schedule with an even grid t = 1 − i/n: x ← x·(1 − m) + x0·m with m = 1/(n − i).
+    Source: the Hugging Face diffusion course, unit 1. When to use it: with the course's recipes; on
+    any other grid or schedule it is euler.
     """
     return ddim(denoise, x, times, cond, noise)
 
 
-@SAMPLERS.register("ddim-inverse", order=1, inverse=True)
+@SAMPLERS.register("ddim-inverse", order=1, inverse=True, known_as=("DDIMInverseScheduler",))
 def ddim_inverse(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise
 ) -> Iterator[Step]:
     """DDIM's steps climbed the other way, from a picture to the noise it comes from.
 
-    Song et al. 2021, sec. 4.3; Dhariwal & Nichol 2021, app. F. Each step asks at its upper end, as
-    ddim does on its way down, but of the x it has: where that changes little, ddim retraces it.
+    Song et al. 2021, sec. 4.3; Dhariwal & Nichol 2021, app. F. With X = x/alpha and S = sigma/alpha
+    a step is X_t = X_u + (S_t − S_u)·eps(x_u, t): it asks at its upper end, as ddim does on its way
+    down, but of the x it has: where that changes little, ddim retraces it. When to use it: to find
+    the noise that a given picture comes from.
 
     Args:
         denoise, x, cond, noise: as every sampler's; x is the picture, at the first time.

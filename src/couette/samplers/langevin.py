@@ -30,7 +30,8 @@ def langevin(
     After each ancestral step come `corrections` steps x ← x + ε·score + sqrt(2ε)·z at the level
     reached. The paper's ε = 2·(snr·‖z‖/‖score‖)², over a batch's mean norms, is taken at what the
     norms are for noise alone, √d and √d/sigma: ε = 2·snr²·sigma², so that pictures of a batch don't
-    sway each other. None at sigma = 0; 1 + corrections evaluations a step.
+    sway each other. None at sigma = 0; 1 + corrections evaluations a step. When to use it: on score
+    models (the schedules `ve` and `vp`), in many steps.
 
     Raises:
         InputError: a corruption whose noise is not normal.

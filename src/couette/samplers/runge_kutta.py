@@ -113,11 +113,26 @@ def runge_kutta(
         yield Step(i, n, u, x, p.x0)
 
 
-@SAMPLERS.register("heun", order=2, evaluations=2)
+@SAMPLERS.register(
+    "heun",
+    order=2,
+    evaluations=2,
+    known_as=(
+        "HeunDiscreteScheduler",
+        "FlowMatchHeunDiscreteScheduler",
+        "sample_heun",
+        "Heun",
+        "heun",
+    ),
+)
 def heun(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """Heun's method: the mean of the slopes at both ends (Karras et al. 2022, alg. 1).
 
     Two evaluations a step; one where a step starts at alpha = 0 or ends at sigma = 0.
+
+    With X = x/alpha and S = sigma/alpha a step is X_u = X_t + (S_u − S_t)·(eps_t + eps_u)/2.
+
+    When to use it: with the schedule `edm`, on which it is the paper's choice.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -132,7 +147,9 @@ def midpoint(
 ) -> Iterator[Step]:
     """The midpoint method: the slope halfway in sigma/alpha (Runge 1895).
 
-    Two evaluations a step, the last one included; one where a step starts at alpha = 0.
+    Two evaluations a step, the last one included; one where a step starts at alpha = 0. With X =
+    x/alpha and S = sigma/alpha a step is X_u = X_t + (S_u − S_t)·eps(middle). When to use it:
+    instead of heun where the last step should be of second order, too.
 
     Raises:
         InputError: a corruption whose noise is not normal.
@@ -145,7 +162,9 @@ def midpoint(
 def rk4(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
     """The classical Runge-Kutta method of fourth order (Kutta 1901), in sigma/alpha.
 
-    Four evaluations a step; one where a step starts at alpha = 0 or ends at sigma = 0.
+    Four evaluations a step; one where a step starts at alpha = 0 or ends at sigma = 0. The four
+    slopes weigh (1, 2, 2, 1)/6. When to use it: for an answer near the exact one; for pictures heun
+    is cheaper.
 
     Raises:
         InputError: a corruption whose noise is not normal.

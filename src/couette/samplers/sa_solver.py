@@ -35,7 +35,13 @@ class _Leg(NamedTuple):
         return move(self.x, p, self.s.a, Level(self.s.b.alpha, kept)) + self.path
 
 
-@SAMPLERS.register("sa-solver", noise=True, weak=2)
+@SAMPLERS.register(
+    "sa-solver",
+    noise=True,
+    weak=2,
+    known_as=("sa_solver",),
+    variants={"predictor=2,corrector=2": ("SASolverScheduler",)},
+)
 def sa_solver(
     denoise: Denoise,
     x: Tensor,
@@ -55,7 +61,8 @@ def sa_solver(
     is made, the step is taken again, with the same noise, along the one through that and the
     `corrector` − 1 before it; the prediction is kept (PEC). corrector = 0 leaves that out. The SDE
     has strength tau² in steps that start with sigma/alpha between low and high; elsewhere, and with
-    tau = 0, it is the ODE. One evaluation a step.
+    tau = 0, it is the ODE. One evaluation a step. When to use it: in 20 steps or more, where the
+    strength of the noise is to be tuned.
 
     Raises:
         InputError: a corruption whose noise is not normal.

@@ -26,7 +26,12 @@ from couette.samplers.moves import (
 Variant = Literal["bh1", "bh2"]
 
 
-@SAMPLERS.register("unipc", order=3)
+@SAMPLERS.register(
+    "unipc",
+    order=3,
+    known_as=("UniPCMultistepScheduler",),
+    variants={"order=3,variant=bh1": ("UniPC", "uni_pc"), "order=3": ("uni_pc_bh2",)},
+)
 def unipc(
     denoise: Denoise,
     x: Tensor,
@@ -42,7 +47,9 @@ def unipc(
     Zhao et al. 2023, algs. 1 and 2, in their form for x0: the predictor moves along the polynomial
     in λ through the last `order` predictions, the corrector along that through one more, the next
     step's first evaluation. So it is of an order above its predictor's; with 3 as with 2 the first
-    step, by the trapezoid, keeps it at the third.
+    step, by the trapezoid, keeps it at the third. Either moves x_u = r·x_t + (alpha_u −
+    alpha_t·r)·D with r = sigma_u/sigma_t, D the polynomial's mean under e^λ over the step. When to
+    use it: in very few steps (5 to 10).
 
     Args:
         denoise, x, times, cond, noise: as every sampler's.

@@ -1,5 +1,4 @@
 """Noise schedules, time grids, and the forward process. Knows nothing of networks.
-
 A schedule says how much picture and noise there is at time t, `x_t = alpha(t)·x0 + sigma(t)·eps`,
 with t = 0 clean and t = 1 noise, in float64. Samplers and parameterizations work with the ratio
 sigma/alpha, never with differences of log-SNR, because both ends of that axis are infinite.

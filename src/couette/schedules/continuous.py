@@ -30,9 +30,9 @@ def first(alpha: Tensor, sigma: Tensor) -> Tensor:
 class EDM:
     """Variance exploding: alpha = 1, sigma = sigma_max·t^rho (Karras et al. 2022).
 
-    The one to begin with, with the parameterization `edm`. The power makes an even grid in t
-    Karras' own grid with sigma_min = 0 (eq. 5). The one-step denoiser z = x + σε is this schedule
-    held at one time.
+    The power makes an even grid in t Karras' own grid with sigma_min = 0 (eq. 5). The one-step
+    denoiser z = x + σε is this schedule held at one time. When to use it: first, with the
+    parameterization `edm`.
     """
 
     steps = None
@@ -56,10 +56,11 @@ class EDM:
 class Flow:
     """A straight line from picture to noise: alpha = 1 − t, sigma = t (Lipman et al. 2023).
 
-    For the parameterization `flow`, whose velocity is constant along it. With uniform noise on
-    [0, 1] it is the course's toy mix (1 − a)·x + a·u. For larger pictures `shift` above 1 spends
-    more of the time at high noise: t becomes shift·t/(1 + (shift − 1)·t) (Esser et al. 2024,
-    eq. 23; 3 in Stable Diffusion 3), a log-SNR lower by 2·log(shift).
+    Its velocity is constant along the way. With uniform noise on [0, 1] it is the course's toy mix
+    (1 − a)·x + a·u. For larger pictures `shift` above 1 spends more of the time at high noise: t
+    becomes shift·t/(1 + (shift − 1)·t) (Esser et al. 2024, eq. 23; 3 in Stable Diffusion 3), a
+    log-SNR lower by 2·log(shift). When to use it: for rectified flow, with the parameterization
+    `flow`.
     """
 
     steps = None
@@ -81,8 +82,8 @@ class Flow:
 class Trigonometric:
     """A quarter turn: alpha = cos(πt/2), sigma = sin(πt/2) (Albergo & Vanden-Eijnden 2023).
 
-    The cosine schedule without table, offset or cap, named "GVP" by SiT (Ma et al. 2024). For
-    `v` and `flow` on pictures and latents; at t = 1 nothing of the picture is left.
+    The cosine schedule without table, offset or cap, named "GVP" by SiT (Ma et al. 2024). At t = 1
+    nothing of the picture is left. When to use it: with `v` or `flow`, on pictures and latents.
     """
 
     steps = None
@@ -100,7 +101,7 @@ class VP:
     """The VP-SDE, ᾱ = exp(−B), B = beta_min·t + (beta_max − beta_min)·t²/2 (Song et al. 2021).
 
     Equations 32 and 33: the continuous limit of `linear`, whose 1000 betas are these β(t)/1000.
-    For score-based models.
+    When to use it: for score-based models.
 
     Raises:
         ConfigError: beta_max is below beta_min.
@@ -131,9 +132,9 @@ class VP:
 class LinearLogSNR:
     """log-SNR falls in a straight line from log_snr_max to log_snr_min (Kingma et al. 2021).
 
-    Variance preserving, with the ends of VDM: every noise level equally often, so the choice for
-    likelihoods. (sigma/alpha)² is e^(−log_snr(t)) − e^(−log_snr_max): the line bends up near t = 0,
-    where everything is clean.
+    Variance preserving, with the ends of VDM: every noise level equally often. (sigma/alpha)² is
+    e^(−log_snr(t)) − e^(−log_snr_max): the line bends up near t = 0, where everything is clean.
+    When to use it: for likelihoods.
 
     Raises:
         ConfigError: log_snr_max is not above log_snr_min.
@@ -164,8 +165,8 @@ class LinearLogSNR:
 class VE(LinearLogSNR):
     """The VE-SDE: alpha = 1, sigma² = sigma_min²·((sigma_max/sigma_min)^2t − 1) (Song et al. 2021).
 
-    Equation 29: sigma grows by the same factor in every stretch of t. For score-based models;
-    sigma_max is about the largest distance between two pictures.
+    Equation 29: sigma grows by the same factor in every stretch of t. The largest, sigma_max, is
+    about the largest distance between two pictures. When to use it: for score-based models.
 
     Raises:
         ConfigError: sigma_max is not above sigma_min.
@@ -195,9 +196,9 @@ def laplace_log_snr(u: Tensor, mean: float, scale: float) -> Tensor:
 class Laplace:
     """log-SNR is Laplace distributed over t: dense where it is near `mean` (Hang et al. 2024).
 
-    Variance preserving, from infinite log-SNR to none: for fast training, as most of the time goes
-    to the middle noise levels, where most is learned. diffusers' "laplace" takes this alpha for
-    ᾱ = alpha².
+    Variance preserving, from infinite log-SNR to none: most of the time goes to the middle noise
+    levels, where most is learned. diffusers' "laplace" takes this alpha for ᾱ = alpha². When to use
+    it: for fast training.
     """
 
     steps = None

@@ -41,7 +41,8 @@ class Shifted:
     The same noise hides less of a larger picture, whose neighbouring pixels agree. What suits
     pictures of 64 pixels suits those of d with shift = d/64 (Hoogeboom et al. 2023, sec. 3.1). The
     result is of the inner schedule's own kind: of `flow` it is `flow:shift=…`, of `edm` another
-    sigma_max; variance preserving stays so.
+    sigma_max; variance preserving stays so. When to use it: on pictures larger than those a
+    schedule was found for.
     """
 
     def __init__(self, *, schedule: Inner = "cosine", shift: Positive = 2.0) -> None:
@@ -60,13 +61,14 @@ class Shifted:
         return self.schedule.time(log_snr.to(torch.float64) + 2 * self.shift.log())
 
 
-@SCHEDULES.register("zero-terminal")
+@SCHEDULES.register("zero-terminal", known_as=("rescale_betas_zero_snr",))
 class ZeroTerminal(Table):
     """A table rescaled to end at pure noise, which is where sampling begins (Lin et al. 2024).
 
     Algorithm 1: sqrt(ᾱ) is shifted so that its last entry is 0 and scaled so that its first one
-    stays. For pictures that may be all dark or all bright, which a table with signal left at its
-    end never learns to make. Train with `v` or `x0`: eps says nothing where alpha is 0.
+    stays. When to use it: for pictures that may be all dark or all bright, which a table with
+    signal left at its end never learns to make; with `v` or `x0`, as eps says nothing where alpha
+    is 0.
 
     Raises:
         ConfigError: the schedule within has no table.

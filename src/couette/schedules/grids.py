@@ -25,7 +25,7 @@ Positive = Annotated[float, Field(gt=0)]
 Make = TypeVar("Make", bound=Callable[..., Tensor])
 
 
-def grid(*names: str) -> Callable[[Make], Make]:
+def grid(*names: str, **traits: Any) -> Callable[[Make], Make]:
     """Decorator: register a time grid, whose times are checked before anyone works with them.
 
     The grid then raises InputError for fewer than one step, and for times that do not fall from
@@ -47,7 +47,7 @@ def grid(*names: str) -> Callable[[Make], Make]:
             return times
 
         for name in names:
-            GRIDS.register(name)(checked)
+            GRIDS.register(name, **traits)(checked)
         return cast(Make, checked)
 
     return enter
@@ -59,7 +59,7 @@ def uniform(schedule: Schedule, steps: int, *, shift: Positive = 1.0) -> Tensor:
 
     `shift` above 1 moves the times toward noise, t to shift·t/(1 + (shift − 1)·t), for a flow that
     was trained without it and draws larger pictures (Esser et al. 2024, eq. 23). With 3 it is what
-    Stable Diffusion 3's pipeline does.
+    Stable Diffusion 3's pipeline does. When to use it: on `flow` and `edm`.
     """
     t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     return shift * t / (1 + (shift - 1) * t)
@@ -69,7 +69,8 @@ def uniform(schedule: Schedule, steps: int, *, shift: Positive = 1.0) -> Tensor:
 def given(schedule: Schedule, steps: int, *, times: tuple[float, ...]) -> Tensor:
     """The times written out, for a grid that was optimised for one model.
 
-    Fewer steps than there are take some of them, evenly.
+    Fewer steps than there are take some of them, evenly. When to use it: with times that were
+    searched for one model, as in Align Your Steps (Sabour et al. 2024).
 
     Args:
         times: N + 1 falling numbers, the first at most 1 and the last 0.
@@ -90,12 +91,13 @@ def given(schedule: Schedule, steps: int, *, times: tuple[float, ...]) -> Tensor
 # Grids of a table's entries. Entry k is at t = (k + 1)/T.
 
 
-@grid("strided", "trailing")
+@grid("strided", "trailing", known_as=("trailing", "simple", "Simple"))
 def strided(schedule: Schedule, steps: int) -> Tensor:
     """Even strides down from a table's last entry, each rounded to one: diffusers' "trailing".
 
-    For networks that are told whole indices. It begins where training ended, so it is the right
-    one of the three spacings (Lin et al. 2024, tab. 2).
+    Entry k of T is at t = (k + 1)/T, so the times are round(T − i·T/N)/T. It begins where training
+    ended, so it is the right one of the three spacings (Lin et al. 2024, tab. 2). When to use it:
+    for networks that are told whole indices.
 
     Raises:
         InputError: a schedule without a table.
@@ -104,14 +106,21 @@ def strided(schedule: Schedule, steps: int) -> Tensor:
     return _spread(count, steps).round() / count
 
 
-@grid("linspace")
+@grid(
+    "linspace",
+    known_as=("linspace",),
+    variants={
+        "whole=false": ("normal", "Normal"),
+        "whole=false,entry_zero=false": ("sgm_uniform", "SGM Uniform"),
+    },
+)
 def linspace(
     schedule: Schedule, steps: int, *, whole: bool = True, entry_zero: bool = True
 ) -> Tensor:
     """Even from a table's last entry to its entry 0, then clean: diffusers' "linspace".
 
-    As its DDIM and DDPM mean it. One step begins at the last entry, where diffusers begins at
-    entry 0.
+    As its DDIM and DDPM mean it. One step begins at the last entry, where diffusers begins at entry
+    0. When to use it: to repeat what diffusers drew.
 
     Args:
         whole: round to entries. Its Euler, Heun and LMS do not.
@@ -127,7 +136,7 @@ def linspace(
     return _clean((entry.round() if whole else entry) + 1) / count
 
 
-@grid("leading")
+@grid("leading", known_as=("leading",), variants={"steps_offset=1": ("ddim_uniform",)})
 def leading(
     schedule: Schedule,
     steps: int,
@@ -137,8 +146,9 @@ def leading(
 ) -> Tensor:
     """Whole strides up from a table's entry 0, then turned round: diffusers' "leading".
 
-    For repeating what Stable Diffusion's pipelines drew (`steps_offset=1`). It begins up to a
-    stride below the last entry, where pictures still have a trace of signal: prefer `strided`.
+    It begins up to a stride below the last entry, where pictures still have a trace of signal. When
+    to use it: to repeat what Stable Diffusion's pipelines drew (`steps_offset=1`); otherwise take
+    `strided`.
 
     Args:
         steps_offset: added to each entry.
@@ -155,12 +165,13 @@ def leading(
     return _clean(strides * stride + steps_offset + 1) / count
 
 
-@grid("beta")
+@grid("beta", known_as=("beta",))
 def beta(schedule: Schedule, steps: int, *, alpha: Positive = 0.6, beta: Positive = 0.6) -> Tensor:
     """Times at the quantiles of Beta(alpha, beta): dense at both ends (Lee et al. 2024).
 
     Where the picture's large shapes and its fine detail are made. As in ComfyUI; diffusers takes
-    the quantiles of sigma instead: see `beta-sigmas`.
+    the quantiles of sigma instead: see `beta-sigmas`. When to use it: where another grid leaves
+    both shapes and fine detail rough.
     """
     return _beta_quantiles(torch.linspace(1, 0, steps + 1, dtype=torch.float64), alpha, beta)
 
@@ -169,7 +180,7 @@ def beta(schedule: Schedule, steps: int, *, alpha: Positive = 0.6, beta: Positiv
 # end, and for a table down to its entry 0.
 
 
-@grid("karras")
+@grid("karras", known_as=("get_sigmas_karras", "karras", "Karras", "use_karras_sigmas"))
 def karras(
     schedule: Schedule,
     steps: int,
@@ -180,8 +191,8 @@ def karras(
 ) -> Tensor:
     """Even in (sigma/alpha)^(1/rho) between sigma_max and sigma_min, then 0.
 
-    Karras et al. 2022, eq. 5: the one to begin with on any schedule, most so in few steps. A
-    larger rho puts more of the steps at low noise.
+    Karras et al. 2022, eq. 5. A larger rho puts more of the steps at low noise. When to use it:
+    first, on any schedule, most so in few steps.
 
     Raises:
         InputError: sigma_min is not below sigma_max.
@@ -191,7 +202,7 @@ def karras(
     return _at(schedule, rho * ramp.log())
 
 
-@grid("polyexponential")
+@grid("polyexponential", known_as=("get_sigmas_polyexponential", "Polyexponential"))
 def polyexponential(
     schedule: Schedule,
     steps: int,
@@ -204,6 +215,9 @@ def polyexponential(
 
     With rho = 1 it is `exponential`; above 1 more of the steps lie at low noise.
 
+    log S_i = log sigma_min + (1 − i/(N − 1))^rho·log(sigma_max/sigma_min). When to use it: to move
+    exponential's steps toward low noise (rho above 1) or high (below).
+
     Raises:
         InputError: sigma_min is not below sigma_max.
     """
@@ -212,7 +226,17 @@ def polyexponential(
     return _at(schedule, math.log(bottom) + ramp * math.log(top / bottom))
 
 
-@grid("exponential", "log-snr")
+@grid(
+    "exponential",
+    "log-snr",
+    known_as=(
+        "get_sigmas_exponential",
+        "exponential",
+        "Exponential",
+        "use_exponential_sigmas",
+        "use_lu_lambdas",
+    ),
+)
 def exponential(
     schedule: Schedule,
     steps: int,
@@ -223,7 +247,7 @@ def exponential(
     """Even in log(sigma/alpha), which is even in log-SNR, then 0 (Lu et al. 2022, sec. 3).
 
     The grid on which multistep solvers take equal steps in their own variable; it spends most of
-    them at low noise.
+    them at low noise. When to use it: with multistep solvers (deis, dpmpp-2m, unipc).
 
     Raises:
         InputError: sigma_min is not below sigma_max.
@@ -233,7 +257,7 @@ def exponential(
     return _at(schedule, ramp)
 
 
-@grid("beta-sigmas")
+@grid("beta-sigmas", known_as=("use_beta_sigmas",))
 def beta_sigmas(
     schedule: Schedule,
     steps: int,
@@ -245,7 +269,7 @@ def beta_sigmas(
 ) -> Tensor:
     """sigma/alpha at the quantiles of Beta(alpha, beta), then 0: diffusers' `use_beta_sigmas`.
 
-    For repeating what diffusers drew; the paper's own grid is `beta`.
+    When to use it: to repeat what diffusers drew; the paper's own grid is `beta`.
 
     Raises:
         InputError: sigma_min is not below sigma_max.

@@ -73,12 +73,13 @@ def betas_between(alpha_bar: Tensor) -> Tensor:
     return 1 - alpha_bar[1:] / alpha_bar[:-1]
 
 
-@SCHEDULES.register("linear")
+@SCHEDULES.register("linear", known_as=("linear",))
 class Linear(Table):
     """Betas in even steps from 1e-4 to 0.02: DDPM's schedule (Ho et al. 2020, sec. 4).
 
-    The one to compare with others by. With T = 1000 it ends at sqrt(ᾱ) = 0.0064. With T = 300 and
-    the same ends it stops at sqrt(ᾱ) = 0.22: not at pure noise, so sampling begins a little off.
+    With T = 1000 it ends at sqrt(ᾱ) = 0.0064. With T = 300 and the same ends it stops at sqrt(ᾱ) =
+    0.22: not at pure noise, so sampling begins a little off. When to use it: to compare with
+    others.
     """
 
     def __init__(
@@ -87,12 +88,13 @@ class Linear(Table):
         super().__init__(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64))
 
 
-@SCHEDULES.register("scaled-linear")
+@SCHEDULES.register("scaled-linear", known_as=("scaled_linear",))
 class ScaledLinear(Table):
     """Betas whose square roots are in even steps: Stable Diffusion's (Rombach et al. 2022).
 
-    For latents, and for what was trained as Stable Diffusion 1, 2 and XL were. It keeps more of
-    the picture than `linear` does and ends at sqrt(ᾱ) = 0.068: see `zero-terminal`.
+    It keeps more of the picture than `linear` does and ends at sqrt(ᾱ) = 0.068: see
+    `zero-terminal`. When to use it: for latents, and what was trained as Stable Diffusion 1, 2 and
+    XL were.
     """
 
     def __init__(
@@ -102,13 +104,13 @@ class ScaledLinear(Table):
         super().__init__(roots.square())
 
 
-@SCHEDULES.register("cosine")
+@SCHEDULES.register("cosine", known_as=("squaredcos_cap_v2",))
 class Cosine(Table):
     """ᾱ(t) = f(t)/f(0), f(t) = cos²((t + s)/(1 + s)·π/2) (Nichol & Dhariwal 2021, eq. 17).
 
-    For small pictures (32 to 64 pixels), where `linear` leaves nothing but noise too early; for
-    larger ones see `shifted`. s is `offset`; betas are capped at `max_beta`, and a cap of 1 lets
-    it end at pure noise.
+    s is `offset`; betas are capped at `max_beta`, and a cap of 1 lets it end at pure noise. When to
+    use it: on small pictures (32 to 64 pixels), where `linear` leaves nothing but noise too early;
+    for larger ones see `shifted`.
     """
 
     def __init__(
@@ -123,9 +125,9 @@ class Cosine(Table):
 class Sigmoid(Table):
     """ᾱ falls as a sigmoid from 1 to `least` (Jabri et al. 2022; Chen 2023, alg. 1).
 
-    ᾱ(t) = (S(end) − S(start + t·(end − start)))/(S(end) − S(start)), S(z) = sigmoid(z/tau). For
-    pictures of 128 pixels and more, where it trains more steadily than `cosine`. diffusers means
-    another one by this name: see `sigmoid-betas`.
+    ᾱ(t) = (S(end) − S(start + t·(end − start)))/(S(end) − S(start)), S(z) = sigmoid(z/tau).
+    diffusers means another one by this name: see `sigmoid-betas`. When to use it: on pictures of
+    128 pixels and more, where it trains more steadily than `cosine`.
     """
 
     def __init__(
@@ -142,11 +144,12 @@ class Sigmoid(Table):
         super().__init__(betas_between(alpha_bar.clamp(min=least)))
 
 
-@SCHEDULES.register("sigmoid-betas")
+@SCHEDULES.register("sigmoid-betas", known_as=("sigmoid",))
 class SigmoidBetas(Table):
     """Betas that rise as a sigmoid over [−6, 6]: diffusers' "sigmoid" (GeoDiff, Xu et al. 2022).
 
-    For models trained with that setting.
+    β_k = beta_min + (beta_max − beta_min)·sigmoid(−6 + 12·k/(T − 1)). When to use it: for models
+    trained with that setting.
     """
 
     def __init__(
@@ -156,9 +159,15 @@ class SigmoidBetas(Table):
         super().__init__(beta_min + rise * (beta_max - beta_min))
 
 
-@SCHEDULES.register("betas", example={"values": (0.01, 0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)})
+@SCHEDULES.register(
+    "betas",
+    example={"values": (0.01, 0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)},
+    known_as=("trained_betas",),
+)
 class Betas(Table):
     """A table of betas written out, for a model whose table has no formula (`trained_betas`).
+
+    When to use it: where `trained_betas` stands in a model's scheduler.
 
     Args:
         values: T numbers in (0, 1); the last may be 1.
@@ -171,6 +180,8 @@ class Betas(Table):
 @SCHEDULES.register("alpha-bars", example={"values": (0.98, 0.9, 0.75, 0.55, 0.35, 0.15, 0.05, 0)})
 class AlphaBars(Table):
     """A table of ᾱ written out, from the cleanest entry to the noisiest.
+
+    When to use it: as `betas`, where the table is given by what it leaves of the signal.
 
     Args:
         values: T falling numbers in (0, 1); the last may be 0.

@@ -21,7 +21,8 @@ from couette.training.diffusion import corrupted
 class NoisyClassifierObjective(Objective):
     """Cross-entropy of the label at random noise levels (Dhariwal & Nichol 2021, sec. 4).
 
-    Times and noise are drawn as the diffusion objective draws them.
+    Times and noise are drawn as the diffusion objective draws them. −log p(y | x_t, t). When to use
+    it: for the classifier of classifier guidance; the recipe `classifier` has it.
 
     Args:
         reader: the network, which gives logits, with its corruption and what it is told.

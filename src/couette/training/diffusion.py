@@ -35,6 +35,10 @@ class DiffusionObjective(Objective):
     index), so it is the same at any batch size, device or world size; of strata, of the sample's
     place in the run as well. Pairings and importance look at other samples, too.
 
+    w(t)·d(F(x_t), target), x_t = alpha·x0 + sigma·eps: with `eps`, `uniform` and `mse` L_simple (Ho
+    et al. 2020, eq. 14), with `edm` and log-normal times EDM's loss (Karras et al. 2022, eq. 8).
+    When to use it: first.
+
     Args:
         denoiser: the denoiser whose network is trained.
         config: what is drawn, how errors are measured and weighed, which labels are hidden.
