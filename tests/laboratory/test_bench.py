@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from couette import api
-from couette.config import spec
+from couette.config import Spec, spec
 from couette.errors import InputError
 from couette.exact import named
 from couette.generate import in_turn, sampling_of
@@ -49,10 +49,17 @@ def test_the_fine_solution_has_no_error(bench: Bench) -> None:
     assert outcome.evaluations == 127
 
 
-def test_a_sampler_that_draws_noise_has_no_error(bench: Bench) -> None:
-    outcome, drawn = bench(Trial(spec("ddpm", variance="beta"), EVEN, 4))
+@pytest.mark.parametrize("sampler", ["ddpm:variance=beta", "ddim:eta=0.5"])
+def test_a_sampler_that_draws_noise_has_no_error(bench: Bench, sampler: str) -> None:
+    outcome, drawn = bench(Trial(Spec.model_validate(sampler), EVEN, 4))
     assert drawn is not None
     assert (outcome.error, outcome.evaluations, outcome.refused) == (None, 4, None)
+
+
+def test_one_that_chooses_its_steps_has_an_error(bench: Bench) -> None:
+    outcome, _ = bench(Trial(spec("dopri5"), EVEN, 4))
+    assert outcome.error is not None and outcome.error < 0.01
+    assert outcome.evaluations is not None and outcome.evaluations > 4
 
 
 def test_what_can_not_be_done_is_said(bench: Bench) -> None:

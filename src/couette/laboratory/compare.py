@@ -147,5 +147,6 @@ class _Counted:
 
 
 def _draws_noise(trial: Trial) -> bool:
-    """Whether a sampler has no one solution; one that declares an order has."""
-    return SAMPLERS.trait(trial.sampler.name, "order") is None
+    """Whether a sampler, as it is set, has no one solution."""
+    sampler = trial.sampler
+    return bool(SAMPLERS.trait(sampler.name, "noise") or sampler.settings.get("eta"))
