@@ -8,7 +8,7 @@ from torch import Tensor
 
 from couette.config import DiffusionConfig, ModelConfig, SamplingConfig, Spec, parse, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction
-from couette.errors import InputError
+from couette.errors import InputError, NotFinite
 from couette.generate import KeyedNoise, pictures, sampling_of, steps, times_of
 from couette.model import Model, assemble, build_network
 from couette.registry import SAMPLERS
@@ -79,6 +79,23 @@ class Recorded:
                 return denoise(x, t, cond)
 
         return Watched()
+
+
+def test_a_prediction_that_is_not_finite_ends_the_run_at_its_step(small: Model) -> None:
+    class Broken:
+        corruption = small.denoiser.corruption
+
+        def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+            return Prediction(torch.full_like(x, float("nan") if t < 0.5 else 0.0))
+
+    sampling = HEUN.model_copy(
+        update={"sampler": spec("euler"), "grid": spec("uniform"), "steps": 4}
+    )
+    run = steps(small, ASKED[:2], sampling=sampling, editor=lambda _: Broken())
+    reached = [float(next(run).t) for _ in range(3)]
+    assert reached == [0.75, 0.5, 0.25]
+    with pytest.raises(NotFinite, match=r"at t = 0.25 is not finite"):
+        next(run)
 
 
 class TestPictures:

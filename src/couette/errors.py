@@ -9,6 +9,7 @@
     │   └── CheckpointError          a saved model or run that is missing, damaged or foreign
     ├── StorageError             2   the disk is full, read-only or gone
     ├── Diverged                 4   a loss or gradient is no longer finite
+    ├── NotFinite                4   a prediction is not finite
     └── Interrupted            130   SIGINT or SIGTERM, after the run was saved (143 for SIGTERM)
 
 A message says what was given, what is expected and what to do next, in a sentence or two.
@@ -82,6 +83,12 @@ class StorageError(CouetteError):
 
 class Diverged(CouetteError):
     """A loss or gradient stopped being finite, several times in a row."""
+
+    exit_code = 4
+
+
+class NotFinite(CouetteError):
+    """A model predicted infinities, or what is no number."""
 
     exit_code = 4
 

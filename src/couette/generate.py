@@ -18,7 +18,7 @@ from couette.config import STATES, SamplingConfig, Spec, parse, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
 from couette.denoiser import recalling, regular, singular
 from couette.discrete import KINDS
-from couette.errors import InputError
+from couette.errors import InputError, NotFinite
 from couette.guidance import GUIDANCE, THRESHOLDS, Parted, Terms, guide
 from couette.model import (
     Model,
@@ -65,10 +65,15 @@ class KeyedNoise:
 
 
 class _Final:
-    """The end of the chain: no gradients, and the prediction kept in its range where asked."""
+    """The end of the chain: no gradients, the prediction kept in its range, and finite.
+
+    On the processor a prediction is looked at as it comes; elsewhere that would wait for the
+    device at every step, so there all are looked at once, at the end.
+    """
 
     def __init__(self, denoise: Denoise, threshold: Threshold) -> None:
         self.denoise, self.threshold = denoise, threshold
+        self._finite: list[tuple[Tensor, Tensor]] = []
 
     @property
     def corruption(self) -> Corruption:
@@ -77,7 +82,30 @@ class _Final:
     @torch.no_grad()
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
         p = self.denoise(x, t, cond)
+        self._finite.append((t, p.x0.isfinite().all()))
+        if x.device.type == "cpu":
+            self.check()
         return p._replace(x0=self.threshold(p.x0))
+
+    def check(self) -> None:
+        """Look at what was predicted since it was last looked at.
+
+        Raises:
+            NotFinite: with the time of the first prediction that is not.
+        """
+        for t, finite in self._finite:
+            if not bool(finite):
+                raise NotFinite(
+                    f"What the model predicts at t = {float(t):.4g} is not finite, so nothing can "
+                    "be drawn from there. Use another checkpoint, or draw in float32; a model "
+                    "that does so everywhere was trained with too high a learning rate."
+                )
+        self._finite.clear()
+
+    def watched(self, run: Iterator[Step]) -> Iterator[Step]:
+        """A run that is looked at when it ends."""
+        yield from run
+        self.check()
 
 
 def ask(
@@ -203,8 +231,8 @@ def steps(
     corruption = model.denoiser.corruption
     noise = KeyedNoise(seed, indices, model.shape, device, corruption.noise)
     start = _start(corruption, times[0], noise(times[0], times[0]))
-    run: Iterator[Step] = sampler(_Final(denoise, threshold), start, times, cond, noise)
-    return run
+    final = _Final(denoise, threshold)
+    return final.watched(sampler(final, start, times, cond, noise))
 
 
 def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:

@@ -28,6 +28,7 @@ from couette.errors import (
     Diverged,
     InputError,
     Interrupted,
+    NotFinite,
     StorageError,
 )
 from couette.generate import steps
@@ -230,15 +231,15 @@ class Session:
     def _draw(self) -> Iterator[Event]:
         step = self.trainer.step
         data = self.data.test or self.data.train
-        image = preview(
-            self.models, data, self.config.training.seed, lambda: self._stopped is not None
-        )
-        if image is None:
-            return
         path = self.folder.samples / f"step_{step:08d}.png"
         try:
+            image = preview(
+                self.models, data, self.config.training.seed, lambda: self._stopped is not None
+            )
+            if image is None:
+                return
             save(image, path, text={"couette": f"{self.config.recipe}, step {step}"})
-        except StorageError as error:
+        except (NotFinite, StorageError) as error:
             yield Note(f"{error} Training goes on without this grid.")
             return
         yield Drawn(path, step)
