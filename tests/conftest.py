@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# Workers run side by side, and so do the processes that they start: a thread each is enough.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from pathlib import Path
 
 import pytest
 
 from couette import api
 from couette.config import Spec, spec
-from couette.errors import InputError
+from couette.contracts import Level
+from couette.errors import InputError, Interrupted
 from couette.exact import named
 from couette.generate import in_turn, sampling_of
 from couette.laboratory import Bench, Trial, search, trials
@@ -66,6 +68,17 @@ def test_what_can_not_be_done_is_said(bench: Bench) -> None:
     outcome, drawn = bench(Trial(spec("heun"), spec("strided"), 4))
     assert drawn is None
     assert "table" in str(outcome.refused)
+
+
+def test_a_signal_is_no_refusal(bench: Bench) -> None:
+    """Stopped in a trial, the lab stops; the trial is done when it goes on."""
+
+    def stopped(*_: object) -> Level:
+        raise Interrupted(signal.SIGTERM, "Stopped.")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(bench.model.denoiser.corruption.schedule, "level", stopped)
+        bench(Trial(spec("euler"), EVEN, 4))
 
 
 def test_a_found_grid_beats_an_even_one(bench: Bench) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from couette import generate
 from couette.config import SamplingConfig, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction
-from couette.errors import CouetteError
+from couette.errors import InputError, NotFinite
 from couette.evaluation.judge import Judge
 from couette.laboratory.trials import Outcome, Trial
 from couette.model import Model
@@ -60,7 +60,7 @@ class Bench:
             seconds = time.perf_counter() - begun
             error = None if _draws_noise(trial) else self._error(drawn, sampling)
             frechet = None if self.judge is None else self._frechet(drawn, sampling)
-        except CouetteError as refusal:
+        except (InputError, NotFinite) as refusal:
             return Outcome.of(trial, refused=str(refusal)), None
         outcome = Outcome.of(
             trial,
