@@ -74,7 +74,9 @@ class TestProbe:
         assert "bfloat16 was not exact enough" in chosen.why
 
     def test_dropout_is_no_reason_to_rule_it_out(self) -> None:
-        """Both dtypes are judged on the same dropped units."""
+        """Both dtypes are judged on the same dropped units. The weights are fixed: of 16 random
+        ones, bfloat16 is now and then too coarse for a bad draw."""
+        torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.9))
         assert "exact" not in self.choose(network).why
 
