@@ -57,12 +57,13 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrices: Tensor) -> Tensor:
     """Nearly the orthogonal factor of each (N, R, C) matrix.
 
-    Five Newton–Schulz rounds with the quintic of Jordan et al. 2024, in bfloat16. Singular values
-    end between 0.65 and 1.25; those below a 500th of the matrix's norm grow, but may stay smaller.
+    Five Newton–Schulz rounds with the quintic of Jordan et al. 2024. Singular values end between
+    0.65 and 1.25; those below a 500th of the matrix's norm grow, but may stay smaller. In bfloat16
+    on a GPU; processors that lack it take many times as long that way as in float32.
     """
     a, b, c = _POLYNOMIAL
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.bfloat16()
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
     x = x.mT if tall else x
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     for _ in range(_ROUNDS):
