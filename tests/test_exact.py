@@ -346,6 +346,9 @@ def test_words_for_worlds() -> None:
     world = named(longer)
     assert (world.schedule, world.data.limit) == (spec("linear", steps="50"), 300)
     assert named(with_schedule(longer, "edm")).schedule == spec("edm")
+    several = with_schedule("exact:digits:limit=300", "linear:steps=50,beta_max=0.03")
+    assert named(several).schedule == spec("linear", steps="50", beta_max="0.03")
+    assert named(several).data.limit == 300
     with pytest.raises(InputError, match="only exact worlds"):
         with_schedule("runs/digits", "flow")
 

@@ -15,7 +15,6 @@ from couette.registry import SAMPLERS
 from couette.tensors import Stream, normal
 from worlds import DOWN
 
-ON_A_GRID = [name for name in DOWN if not SAMPLERS.trait(name, "adaptive")]
 HEUN = SamplingConfig(sampler=spec("heun"), grid=spec("karras"), steps=3, guidance=2.0)
 
 
@@ -99,12 +98,13 @@ def test_a_prediction_that_is_not_finite_ends_the_run_at_its_step(small: Model) 
 
 
 class TestPictures:
-    @pytest.mark.parametrize("sampler", ON_A_GRID)
+    @pytest.mark.parametrize("sampler", DOWN)
     def test_a_picture_is_the_same_in_any_batch(self, small: Model, sampler: str) -> None:
         """To 1e-5: sums over a batch of another size run in another order. A Runge-Kutta step over
         which sigma falls a hundredfold makes more of that, so those methods take shorter ones."""
         steps = 8 if sampler in ("pndm", "rk4") else 3
-        sampling = HEUN.model_copy(update={"sampler": spec(sampler), "steps": steps})
+        rough = {"rtol": 0.1, "atol": 0.1} if SAMPLERS.trait(sampler, "adaptive") else {}
+        sampling = HEUN.model_copy(update={"sampler": spec(sampler, **rough), "steps": steps})
         given: dict[str, Any] = {"seed": 7, "sampling": sampling}
         whole = drawn(small, ASKED, batch=64, **given)
         assert whole.shape == (64, 1, 8, 8) and whole.dtype == torch.float32

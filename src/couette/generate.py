@@ -349,11 +349,18 @@ def pictures(
         raise InputError(f"A batch holds at least one picture, not {batch}.")
     if not asked:
         raise InputError(_NOTHING)
+    batch = together(sampling or model.config.sampling, batch)
     for first in range(0, len(asked), batch):
         part = asked[first : first + batch]
         run = steps(model, part, seed=seed, first=first, sampling=sampling, editor=editor)
         # Only the last step is kept: a thousand of them would fill the memory.
         yield finished(model, deque(run, maxlen=1).pop().x)
+
+
+def together(sampling: SamplingConfig, batch: int) -> int:
+    """How many pictures are drawn at once: one, by samplers that choose their own steps, since a
+    batch would share them and a picture depend on its neighbours."""
+    return 1 if SAMPLERS.trait(sampling.sampler.name, "adaptive") else batch
 
 
 def finished(model: Model, x: Tensor) -> Tensor:

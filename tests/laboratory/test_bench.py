@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from couette import api
 from couette.config import Spec, spec
@@ -14,10 +15,14 @@ from couette.contracts import Level
 from couette.errors import InputError, Interrupted
 from couette.exact import named
 from couette.generate import in_turn, sampling_of
-from couette.laboratory import Bench, Trial, search, trials
+from couette.laboratory import Bench, Outcome, Results, Trial, search, trials
 from couette.laboratory.carry import planned, searched
+from couette.laboratory.compare import fine_times
 from couette.model import Model, exact_model
+from couette.registry import SCHEDULES
+from couette.schedules import ratio
 from small_runs import POINTS, losses, session
+from worlds import Gaussian, draw, run, schedule
 
 EVEN = spec("uniform")
 
@@ -45,10 +50,63 @@ def test_more_steps_leave_a_smaller_error(bench: Bench) -> None:
     assert all(more < 0.75 * less for less, more in itertools.pairwise(errors))
 
 
-def test_the_fine_solution_has_no_error(bench: Bench) -> None:
-    outcome, _ = bench(Trial(spec("heun"), EVEN, 64))
-    assert outcome.error == pytest.approx(0, abs=1e-6)
-    assert outcome.evaluations == 127
+@pytest.mark.parametrize("name", list(SCHEDULES))
+def test_the_fine_solution_is_the_truth(name: str) -> None:
+    """Against the exact flow of a Gaussian, on every schedule, whatever its own time is like."""
+    s = schedule(name)
+    start = torch.ones((), dtype=torch.float64)
+    times = fine_times(s, start, 48)
+    assert times[0] == 1 and times[-1] == 0 and bool((times.diff() < 0).all())
+    gaussian, top = Gaussian(s, 0.4, 0.3), s.level(start)
+    x = draw(50) * torch.hypot(top.alpha, top.sigma)
+    last = run("rk4", gaussian, x, times)[-1].x
+    truth = gaussian.carried(x, top, s.level(torch.zeros_like(start)))
+    # What lies below a table's first entry is a plain move, of the error that any sampler makes.
+    low = ratio(s.level(times[-2]))
+    assert (last - truth).abs().max() < 1e-4 + 8 * low**2
+
+
+@pytest.mark.parametrize("name", ["laplace", "scaled-linear", "edm"])
+def test_a_better_method_has_the_smaller_error(name: str) -> None:
+    """The reference is finer than what is measured by it, and its doubt says how fine."""
+    model = exact_model(named(f"exact:mixture:schedule={name}"))
+    sampling = sampling_of(model, grid="karras", guidance=1.0)
+    bench = Bench(model, in_turn(model, 6), sampling=sampling)
+    found = [
+        bench(Trial(spec(sampler), spec("karras"), steps))[0]
+        for sampler, steps in (("euler", 20), ("dpmpp-2m", 20), ("rk4", 20))
+    ]
+    errors = [each.error for each in found]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[2] < 0.3 * errors[1]
+    assert found[0].doubt is not None and found[0].doubt < 0.01
+
+
+def test_what_is_below_the_doubt_is_no_better(tmp_path: Path) -> None:
+    """Of two errors that can't be told apart the cheaper sampler wins."""
+    results = Results(tmp_path, {})
+    for steps, error in ((9, 1e-6), (5, 9e-4), (2, 0.3)):
+        trial = Trial(spec("euler"), EVEN, steps)
+        results.add(Outcome.of(trial, evaluations=steps, error=error, doubt=1e-3))
+    best = results.best()
+    assert best is not None and best.steps == 5
+
+
+def test_either_kind_has_its_winner(tmp_path: Path) -> None:
+    results = Results(tmp_path, {})
+    for sampler, noisy, frechet in (("euler", False, 3.0), ("heun", False, 2.0), ("ddpm", True, 5)):
+        trial = Trial(spec(sampler), EVEN, 4)
+        results.add(Outcome.of(trial, evaluations=4, noisy=noisy, frechet=frechet))
+    winners = [results.best(noisy=noisy) for noisy in (False, True)]
+    assert [each and each.sampler for each in winners] == ["heun", "ddpm"]
+
+
+@pytest.mark.parametrize(
+    "sampler", ["edm:s_churn=0", "sa-solver:tau=0", "euler-ancestral:eta=0", "restart:repeats=0"]
+)
+def test_one_whose_noise_is_off_has_an_error(bench: Bench, sampler: str) -> None:
+    outcome, _ = bench(Trial(Spec.model_validate(sampler), EVEN, 8))
+    assert outcome.error is not None and not outcome.noisy
 
 
 @pytest.mark.parametrize("sampler", ["ddpm:variance=beta", "ddim:eta=0.5"])

@@ -8,7 +8,7 @@ from couette.config import Spec
 from couette.contracts import Cond, Corruption, Prediction
 from couette.errors import ConfigError, InputError
 from couette.registry import SAMPLERS
-from worlds import Constant, Mixture, draw, run, schedule
+from worlds import Constant, Gaussian, Mixture, draw, run, schedule
 
 ADAPTIVE = [name for name in SAMPLERS if SAMPLERS.trait(name, "adaptive")]
 
@@ -18,12 +18,37 @@ def even(top: float, steps: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ADAPTIVE)
-def test_both_ends_are_plain_moves(name: str) -> None:
-    """Pure noise and sigma = 0 are left and reached by the grid's own first and last step."""
-    world, x, times = Mixture(schedule("flow")), draw(5), even(1.0, 10)
-    out = run(name, world, x, times)
-    assert torch.equal(out[0].x, run("euler", world, x, times[:2])[-1].x)
-    assert [float(out[k].t) for k in (0, -2, -1)] == [times[1], times[-2], 0]
+@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize("text", ["flow", "edm", "ve", "vp", "gvp", "laplace"])
+def test_the_tolerance_holds_from_pure_noise_to_the_picture(
+    name: str, steps: int, text: str
+) -> None:
+    """However few steps the grid has: the moves at the ends are short enough not to count."""
+    s = schedule(text)
+    world, times = Gaussian(s, 0.4, 0.3), even(1.0, steps)
+    start, end = (s.level(t) for t in (times[0], times[-1]))
+    x = draw(16, 3) * torch.hypot(start.alpha, start.sigma)
+    out = run(name, world, x, times, rtol=1e-6, atol=1e-6)
+    missed = (out[-1].x - world.carried(x, start, end)).abs().max()
+    assert missed < 2e-5
+    assert float(out[-1].t) == 0
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_a_table_ends_at_its_first_entry(name: str) -> None:
+    """A network has been told nothing of the times below it."""
+    asked: list[float] = []
+    inner = Gaussian(schedule("linear:steps=300"), 0.4, 0.3)
+
+    class Told:
+        corruption = inner.corruption
+
+        def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
+            asked.append(float(t))
+            return inner(x, t, cond)
+
+    out = run(name, Told(), draw(4), even(1.0, 5))
+    assert min(asked) == pytest.approx(1 / 300)
     assert torch.equal(out[-1].x, out[-1].x0)
 
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from couette.config import Spec
 from couette.contracts import Corruption, Level
 from couette.errors import InputError
 from couette.registry import GRIDS
-from worlds import Crooked, Gaussian, OneHot, draw, numbered, run, schedule
+from worlds import Constant, Crooked, Gaussian, OneHot, draw, numbered, run, schedule
 
 CHURN = {"s_churn": 4.0, "s_min": 0.1, "s_max": 30.0, "s_noise": 1.05}
 
@@ -148,3 +149,21 @@ def test_restart_on_grids_that_hardly_have_a_place_for_it(on: str, end: float) -
 def test_restart_needs_low_below_high() -> None:
     with pytest.raises(InputError, match=r"so 0\.5 must be below 0\.3"):
         run("restart", Scaled("flow").denoise, draw(2, 2), torch.tensor([1.0, 0.0]), low=0.5)
+
+
+@pytest.mark.parametrize(
+    "text", ["edm:s_min=5,s_max=1", "euler-churn:s_min=1,s_max=1", "restart:low=1,high=0.5"]
+)
+def test_a_range_that_holds_no_noise_level_is_refused(text: str) -> None:
+    """Such settings would draw as if there were no noise, without a word."""
+    asked = Spec.model_validate(text)
+    times = torch.linspace(0.9, 0, 5, dtype=torch.float64)
+    with pytest.raises(InputError, match=r"must be below .*; exchange them"):
+        run(
+            asked.name,
+            Constant(Corruption(schedule("edm")), 0.3),
+            draw(2),
+            times,
+            numbered(2),
+            **{name: float(value) for name, value in asked.settings.items()},
+        )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from couette.contracts import Cond, Corruption, Prediction
-from worlds import Crooked, draw, numbered, run, schedule
+from worlds import Crooked, Gaussian, draw, numbered, run, schedule
 
 SCHEDULES = ["linear", "edm", "flow"]
 
@@ -89,3 +89,14 @@ def test_little_of_the_noise_is_new_at_low_levels() -> None:
         return float((ends[1][0].x - ends[0][0].x)[0]) / (s / 2)
 
     assert fresh(0.01) < 0.15 < 0.7 < fresh(40.0)
+
+
+@pytest.mark.parametrize("text", ["vp:beta_max=2000", "laplace:scale=10", "edm:sigma_max=1e12"])
+@pytest.mark.parametrize("steps", [3, 50])
+def test_noise_however_strong_is_finite(text: str, steps: int) -> None:
+    """g = e^(s^0.3) is beyond float64 above s = 3·10⁹."""
+    s = schedule(text)
+    start, times = s.level(torch.ones(()).double()), torch.linspace(1, 0, steps + 1).double()
+    x = draw(6) * torch.hypot(start.alpha, start.sigma)
+    last = run("er-sde", Gaussian(s, 0.4, 0.3), x, times, numbered(6))[-1].x
+    assert bool(last.isfinite().all())

@@ -106,3 +106,11 @@ class TestStretches:
     def test_refuse_times_that_do_not_fall(self, times: list[float]) -> None:
         with pytest.raises(InputError, match="each below the one before"):
             list(stretches(Constant(Corruption(schedule("flow")), 0.0), torch.tensor(times)))
+
+
+def test_times_of_one_noise_level_are_refused() -> None:
+    """sigma underflows before t = 0 does."""
+    times = torch.linspace(1, 0, 1001, dtype=torch.float64)
+    denoise = Constant(Corruption(schedule("edm:rho=150")), 0.3)
+    with pytest.raises(InputError, match="have the same noise level"):
+        list(stretches(denoise, times))

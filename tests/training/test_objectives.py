@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from couette.config import DiffusionConfig, TrainingConfig, parse
+from couette.config import DiffusionConfig, Spec, TrainingConfig, parse
 from couette.contracts import Batch, Cond, Level, Prediction
 from couette.denoiser import bound_term, build_denoiser, target
 from couette.errors import ConfigError
-from couette.registry import PAIRINGS, PARAMETERIZATIONS, WEIGHTINGS
+from couette.registry import PAIRINGS, PARAMETERIZATIONS, SCHEDULES, WEIGHTINGS
+from couette.schedules import entries
 from couette.tensors import Stream, normal, uniform
 from couette.training import DiffusionObjective, Trainer
 from couette.training.plan import Plan
@@ -75,25 +76,72 @@ def part(whole: Batch, rows: slice) -> Batch:
     return Batch(whole.data[rows], {}, whole.keys[rows], places)
 
 
+GO_TOGETHER = [
+    (how, weighting)
+    for how in PARAMETERIZATIONS
+    for weighting in WEIGHTINGS
+    if not (weighting == "uniform" and PARAMETERIZATIONS.trait(how, "unbounded"))
+]
+
+
+def test_an_error_without_bound_is_not_weighed_alike() -> None:
+    """The score's target is −eps/sigma: at sigma = 0 nothing else would count."""
+    with pytest.raises(ConfigError, match=r"grows without bound.*weighting snr"):
+        objective(weighting="uniform", parameterization="score")
+    assert [how for how in PARAMETERIZATIONS if PARAMETERIZATIONS.trait(how, "unbounded")] == [
+        "score"
+    ]
+
+
+def least(level: Level, how: str, weighting: str) -> float:
+    """The least loss there is at a level."""
+    scalings = PARAMETERIZATIONS[how](level)
+    power = (level.alpha * STD).square() + level.sigma.square()
+    error = (STD * level.sigma).square() / power / scalings.out.square()
+    return float(WEIGHTINGS[weighting](level, scalings) * error)
+
+
 class TestMinimum:
     """Points of N(0, s²): E|x0 − x̂0|² = s²σ²/(α²s² + σ²), so the loss is w/out² of that."""
 
-    @pytest.mark.parametrize("weighting", list(WEIGHTINGS))
-    @pytest.mark.parametrize("how", list(PARAMETERIZATIONS))
+    @pytest.mark.parametrize(("how", "weighting"), GO_TOGETHER)
     def test_the_exact_denoisers_loss_is_the_known_one(self, weighting: str, how: str) -> None:
         count, whole = 4000, batch(4000)
         found = objective(weighting=weighting, parameterization=how)
         for time in (0.1, 0.5, 0.9):
             t = torch.full((count,), time, dtype=torch.float64)
             level = Level(*(each[0] for each in found.denoiser.corruption.schedule.level(t)))
-            scalings = PARAMETERIZATIONS[how](level)
-            power = (level.alpha * STD).square() + level.sigma.square()
-            least = (STD * level.sigma).square() / power / scalings.out.square()
             with torch.no_grad():
                 loss = found.at(whole, t).loss.double().mean()
-            expected = float(WEIGHTINGS[weighting](level, scalings) * least)
+            expected = least(level, how, weighting)
             # A mean of 8000 squares of normals is off by 5 times √(2/8000) in 1 of 10⁶.
             assert float(loss) == pytest.approx(expected, rel=5 * math.sqrt(2 / (2 * count)))
+
+    @pytest.mark.parametrize("on", list(SCHEDULES))
+    @pytest.mark.parametrize("how", list(PARAMETERIZATIONS))
+    def test_it_is_the_known_one_to_a_thousandth(
+        self, how: str, on: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without chance: a mean of what is quadratic in x0 and eps, over their normal laws, is the
+        mean over the four pairs of x0 = ±s and eps = ±1. For every weighting on every schedule."""
+        x0, eps = torch.tensor([[1, 1, -1, -1], [1, -1, 1, -1]]).float().reshape(2, 4, 1, 1, 1)
+        monkeypatch.setattr("couette.training.diffusion.normal", lambda *_: eps)
+        whole = batch(4, 1, 1, 1)._replace(data=STD * x0)
+        given = Spec(name=on, **SCHEDULES.trait(on, "example", {}))
+        own = schedule(on)
+        if how in ("eps", "score") and entries(own) and own.level(torch.ones(())).alpha == 0:
+            return  # refused: see the end of this file
+        unbounded = PARAMETERIZATIONS.trait(how, "unbounded")
+        for weighting in WEIGHTINGS:
+            if weighting == "uniform" and unbounded:
+                continue  # refused, too
+            found = objective(schedule=given, weighting=weighting, parameterization=how)
+            for noise in (0.05, 0.5, 5.0):
+                t = own.time(torch.full((4,), -2 * math.log(noise), dtype=torch.float64))
+                with torch.no_grad():
+                    loss = float(found.at(whole, t).loss.mean())
+                expected = least(own.level(t[0]), how, weighting)
+                assert loss == pytest.approx(expected, rel=1e-3), (weighting, noise)
 
     def test_learned_uncertainty_takes_its_loss_to_1_plus_the_log(self) -> None:
         found = objective(weighting="uncertainty")

@@ -87,14 +87,23 @@ def lab(
             watch=say,
         )
     best = results.best(evaluations)
+    calm, noisy = (results.best(evaluations, noisy=each) for each in (False, True))
     if as_json:
-        found = {"results": [each.json() for each in results], "best": best and best.json()}
+        found = {
+            "results": [each.json() for each in results],
+            "best": best and best.json(),
+            "best_deterministic": calm and calm.json(),
+            "best_stochastic": noisy and noisy.json(),
+        }
         json.dump(found, sys.stdout, ensure_ascii=False, indent=2)
         print()
         return 0
     if best is not None:
         kept = "kept as the run's own" if store else "keep it with --store"
         print(f"Best: {_line(best)} ({kept})")
+    for kind, winner in (("no noise", calm), ("noise", noisy)):
+        if winner is not None and winner is not best:
+            print(f"Best of those that draw {kind}: {_line(winner)}")
     print(f"Figures: {paths[0].parent if paths else results.path.parent}")
     return 0
 

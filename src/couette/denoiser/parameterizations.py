@@ -22,11 +22,13 @@ def eps(level: Level) -> Scalings:
     return Scalings(1 / level.alpha, -level.sigma / level.alpha, torch.ones_like(level.alpha))
 
 
-@PARAMETERIZATIONS.register("score")
+@PARAMETERIZATIONS.register("score", unbounded=True)
 def score(level: Level) -> Scalings:
     """F is the score of x_t, −eps/sigma: x0 = (x + sigma²·F)/alpha (Song et al. 2021, eq. 7).
 
-    Singular at alpha = 0, as eps is. When to use it: for score-based models, on `ve` and `vp`.
+    Singular at alpha = 0, as eps is; and its own error grows without bound as sigma falls to 0, so
+    it is trained with a weight that falls with sigma², such as `snr` (Song et al. 2021's λ), and
+    never with `uniform`. When to use it: for score-based models, on `ve` and `vp`.
     """
     return Scalings(
         1 / level.alpha, level.sigma.square() / level.alpha, torch.ones_like(level.alpha)

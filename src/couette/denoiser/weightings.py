@@ -63,7 +63,7 @@ def truncated_snr(level: Level, scalings: Scalings) -> Tensor:
 
 @WEIGHTINGS.register("min-snr")
 def min_snr(level: Level, scalings: Scalings, *, gamma: Positive = 5.0) -> Tensor:
-    """min(SNR, gamma) on x0 (Hang et al. 2023, eq. 7).
+    """min(SNR, gamma) on x0 (Hang et al. 2023, sec. 3.4).
 
     gamma caps the weight of low noise. When to use it: for faster training on tables of betas.
     """

@@ -76,8 +76,9 @@ def kernel(a: Tensor, b: Tensor) -> Estimate:
 def sliced(a: Tensor, b: Tensor, *, seed: int = 0) -> float:
     """The sliced Wasserstein-2 distance over 128 directions, in the points' own unit.
 
-    The root of the mean squared distance of the sorted projections (Bonneel et al. 2015, eq. 5).
-    Unlike the Fréchet distance it sees shape beyond mean and covariance.
+    The root of the mean squared distance of the sorted projections (Bonneel et al. 2015, "Sliced
+    and Radon Wasserstein barycenters"). Unlike the Fréchet distance it sees shape beyond mean and
+    covariance.
 
     Args:
         a, b: (N, D) and (M, D); quantiles are compared where N and M differ.

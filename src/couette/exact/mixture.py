@@ -135,8 +135,8 @@ class Mixture(Known):
 def fitted(schedule: Schedule, pictures: Tensor, labels: Tensor, *, rank: int) -> Mixture:
     """One Gaussian for each class of the pictures, by probabilistic principal components.
 
-    Tipping & Bishop 1999, eqs. 12 and 14: the `rank` widest directions of each class, and one
-    variance for all the others, their mean.
+    Tipping & Bishop 1999 ("Probabilistic principal component analysis"), sec. 3.2: the `rank`
+    widest directions of each class, and one variance for all the others, their mean.
 
     Args:
         schedule: what x_t is.

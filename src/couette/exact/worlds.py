@@ -107,7 +107,7 @@ def named(given: str | Path) -> World:
     text = str(given)
     rest = text.removeprefix(PREFIX)
     fields = {"name": rest} if Path(rest).is_dir() else spec_fields(rest)
-    name, schedule = fields.pop("name"), Spec.model_validate(fields.pop("schedule", "edm"))
+    name, schedule = fields.pop("name"), Spec.model_validate(_joined(fields.pop("schedule", "edm")))
     if not name:
         raise InputError("Say which world: exact:digits, exact:gaussians, or exact:FOLDER.")
     if name in WORLDS:
@@ -129,13 +129,19 @@ def with_schedule(given: str | Path, schedule: str) -> str:
         )
     rest = str(given).removeprefix(PREFIX)
     plain = Path(rest).is_dir() or ":" not in rest
-    return f"{given}{':' if plain else ','}schedule={schedule}"
+    whole = f"({schedule})" if "," in schedule else schedule
+    return f"{given}{':' if plain else ','}schedule={whole}"
 
 
 def folder_of(given: str | Path) -> Path:
     """Where what is drawn of a world goes unless told otherwise: `exact-digits` for exact:digits;
     of anything else, its own folder."""
     return Path(re.sub(r"[^\w.=]+", "-", str(given))) if is_exact(given) else Path(given)
+
+
+def _joined(value: Any) -> Any:
+    """A schedule with several settings stands in brackets, which read as a tuple."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _data_of(name: str) -> DataConfig:

@@ -55,7 +55,8 @@ def interval(
     """Guidance at middling noise only: low < sigma/alpha ≤ high (Kynkäänniemi et al. 2024).
 
     Outside, the conditional answer in one pass. Much noise is where guidance costs variety, little
-    is where it does nothing. The defaults are the paper's for pictures in [−1, 1]. When to use it:
+    is where it does nothing. The defaults are what the paper found for latents of ImageNet at 512
+    pixels; other models have their own. When to use it:
     with a larger scale, for variety, and for speed.
 
     Raises:

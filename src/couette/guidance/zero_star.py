@@ -56,7 +56,8 @@ def cfg_zero(denoise: Denoise, terms: Terms, *, still: Annotated[int, Field(ge=0
     """CFG-zero*: the unconditional velocity at its best scale, a still start (Fan et al. 2025).
 
     v = s·v_u + scale·(v_c − s·v_u), s = ⟨v_c, v_u⟩/‖v_u‖² of each picture, and v = 0
-    at the first `still` times of the grid, where a model of a flow knows less than nothing. When to
+    at the first `still` times that the model is asked at (a step of heun asks at two), where a
+    model of a flow knows less than nothing. When to
     use it: on flow models, trained for a short time above all.
     """
     return laid_over(denoise, terms, lambda guided: ZeroStar(guided, still))

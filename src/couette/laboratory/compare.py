@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from couette import generate
 from couette.config import SamplingConfig, spec
-from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction
+from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Schedule
 from couette.errors import InputError, NotFinite
 from couette.evaluation.judge import Judge
 from couette.laboratory.trials import Outcome, Trial
 from couette.model import Model
-from couette.registry import SAMPLERS
+from couette.samplers import draws_noise
+from couette.schedules import entries, ratio
 
-FINE = 256
-"""Steps of Heun's method in the fine solution."""
+FINE = 96
+"""Steps of the classical Runge-Kutta method in the fine solution, four evaluations each."""
+
+_MOST, _LEAST = 1e3, 2e-3
+"""Between these noise levels, sigma/alpha, the fine solution's steps lie; what is left to pure
+noise and to the picture is a plain move, whose error is of the order of 1e-6."""
 
 
 class Bench:
@@ -48,7 +54,7 @@ class Bench:
         self.model, self.asked, self.seed, self.batch = model, list(asked), seed, batch
         self.sampling = sampling or model.config.sampling
         self.judge, self.fine = judge, fine
-        self._solutions: dict[float, Tensor] = {}
+        self._solutions: dict[float, Solution] = {}
 
     def __call__(self, trial: Trial) -> tuple[Outcome, Tensor | None]:
         """What comes of a trial, and the pictures it drew; None where it was refused."""
@@ -58,32 +64,34 @@ class Bench:
         try:
             drawn = self._drawn(self.asked, sampling, counter)
             seconds = time.perf_counter() - begun
-            error = None if _draws_noise(trial) else self._error(drawn, sampling)
+            noisy = draws_noise(trial.sampler)
+            fine = None if noisy else self.solution(generate.times_of(self.model, sampling)[0])
             frechet = None if self.judge is None else self._frechet(drawn, sampling)
         except (InputError, NotFinite) as refusal:
             return Outcome.of(trial, refused=str(refusal)), None
         outcome = Outcome.of(
             trial,
+            noisy=noisy,
             evaluations=counter.count,
-            error=error,
+            error=fine and rms(drawn, fine.pictures),
+            doubt=fine and fine.doubt,
             frechet=frechet,
             seconds=round(seconds, 3),
         )
         return outcome, drawn
 
-    def solution(self, start: Tensor) -> Tensor:
+    def solution(self, start: Tensor) -> Solution:
         """Where the probability-flow ODE leads from this seed's noise at the time `start`."""
         if float(start) not in self._solutions:
-            times = fine_times(start, self.fine)
-            grid = spec("given", times=tuple(times.tolist()))
-            fine = Trial(spec("heun"), grid, self.fine).sampling(self.sampling)
-            self._solutions[float(start)] = self._drawn(self.asked, fine)
+            fine, half = (self._solved(start, steps) for steps in (self.fine, self.fine // 2))
+            self._solutions[float(start)] = Solution(fine, rms(fine, half))
         return self._solutions[float(start)]
 
-    def _error(self, drawn: Tensor, sampling: SamplingConfig) -> float:
-        start = generate.times_of(self.model, sampling)[0]
-        difference = (drawn - self.solution(start)).double()
-        return float(difference.square().mean().sqrt())
+    def _solved(self, start: Tensor, steps: int) -> Tensor:
+        times = fine_times(self.model.denoiser.corruption.schedule, start, steps)
+        grid = spec("given", times=tuple(times.tolist()))
+        fine = Trial(spec("rk4"), grid, len(times) - 1).sampling(self.sampling)
+        return self._drawn(self.asked, fine)
 
     def _frechet(self, drawn: Tensor, sampling: SamplingConfig) -> float:
         """Of as many samples as the judge was made for; those that are drawn already count."""
@@ -103,10 +111,11 @@ class Bench:
     ) -> Tensor:
         """Pictures, (N, C, H, W) in [-1, 1]; `counter` counts the first batch's evaluations."""
         parts = [torch.empty(0, *self.model.shape)] if not asked else []
-        for start in range(0, len(asked), self.batch):
+        batch = generate.together(sampling, self.batch)
+        for start in range(0, len(asked), batch):
             run = generate.steps(
                 self.model,
-                asked[start : start + self.batch],
+                asked[start : start + batch],
                 seed=self.seed,
                 first=first + start,
                 sampling=sampling,
@@ -118,9 +127,30 @@ class Bench:
         return torch.cat(parts)
 
 
-def fine_times(start: Tensor, steps: int) -> Tensor:
-    """Even in the schedule's own time, from `start` to 0: (steps + 1,) float64."""
-    return torch.linspace(float(start), 0, steps + 1, dtype=torch.float64)
+class Solution(NamedTuple):
+    """A fine solution, (N, C, H, W), and how far the one in half as many steps lies from it."""
+
+    pictures: Tensor
+    doubt: float
+
+
+def rms(a: Tensor, b: Tensor) -> float:
+    """The root mean squared difference of two batches of pictures."""
+    return float((a - b).double().square().mean().sqrt())
+
+
+def fine_times(schedule: Schedule, start: Tensor, steps: int) -> Tensor:
+    """Karras' ramp (2022, eq. 5, rho = 7) in sigma/alpha from `start` to 0, whatever the schedule's
+    own time is like: (steps + 1,) float64, or a few more where it starts near pure noise or a
+    table has no level so low."""
+    count = entries(schedule)
+    first = torch.tensor(1 / count if count else 0.0, dtype=torch.float64)
+    low = ratio(schedule.level(first)).clamp(min=_LEAST)
+    high = ratio(schedule.level(start)).clamp(max=_MOST)
+    part = torch.linspace(0, 1, steps, dtype=torch.float64)
+    ramp = torch.lerp(high ** (1 / 7), low ** (1 / 7), part) ** 7
+    times = schedule.time(-2 * ramp.log()).clamp(max=start)
+    return torch.cat((start.reshape(1), times[times < start], torch.zeros(1, dtype=torch.float64)))
 
 
 class _Counter:
@@ -144,9 +174,3 @@ class _Counted:
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
         self.counter.count += 1
         return self.denoise(x, t, cond)
-
-
-def _draws_noise(trial: Trial) -> bool:
-    """Whether a sampler, as it is set, has no one solution."""
-    sampler = trial.sampler
-    return bool(SAMPLERS.trait(sampler.name, "noise") or sampler.settings.get("eta"))

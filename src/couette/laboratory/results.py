@@ -61,20 +61,28 @@ class Results:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         write_bytes(self.path, text.encode())
 
-    def best(self, evaluations: int | None = None, within: float = 1.05) -> Outcome | None:
+    def best(
+        self,
+        evaluations: int | None = None,
+        within: float = 1.05,
+        noisy: bool | None = None,
+    ) -> Outcome | None:
         """The cheapest outcome whose quality is within a factor of the best one's.
 
-        Quality is the Fréchet distance where that was measured, else the error.
+        Quality is the Fréchet distance where that was measured, else the error, which is never
+        taken to be smaller than the doubt in what it is measured against.
 
         Args:
             evaluations: only those with at most so many.
             within: 1.05 allows five per cent more than the best.
+            noisy: only those that draw noise, or only those that don't; None for either.
         """
         judged = any(each.frechet is not None for each in self)
         quality = {
             each.trial: value
             for each in self
-            if (value := each.frechet if judged else each.error) is not None
+            if (value := each.frechet if judged else _sure(each)) is not None
+            and noisy in (None, each.noisy)
             and (evaluations is None or (each.evaluations or 0) <= evaluations)
         }
         if not quality:
@@ -94,3 +102,8 @@ class Results:
             set(line) == fields for line in lines[1:]
         )
         return lines if whole else []
+
+
+def _sure(outcome: Outcome) -> float | None:
+    """The error as far as it is known."""
+    return None if outcome.error is None else max(outcome.error, outcome.doubt or 0.0)

@@ -57,7 +57,8 @@ def search(
                 f"{candidates}."
             )
     sampling = sampling or model.config.sampling
-    times = fine_times(generate.times_of(model, sampling)[0], candidates)
+    start = generate.times_of(model, sampling)[0]
+    times = fine_times(model.denoiser.corruption.schedule, start, candidates)
     costs = _costs(model, asked, times, seed, sampling)
     return {
         count: tuple(float(times[i]) for i in cheapest_path(costs, count)) for count in set(steps)

@@ -35,9 +35,12 @@ class Trial:
 class Outcome:
     """What came of a trial.
 
+    noisy: it draws noise on its way.
     evaluations: of the denoiser, counted; a guided one counts once.
     error: root mean squared difference from the fine solution, in units of [-1, 1]; None for a
         sampler that draws noise, which has no one solution.
+    doubt: the same of the fine solution itself, from one in half as many steps: errors below it
+        say nothing.
     frechet: the Fréchet distance of its samples; None where none were compared.
     seconds: to draw the pictures whose error was measured.
     refused: why it could not be done, in a sentence; else None.
@@ -47,8 +50,10 @@ class Outcome:
     sampler: str
     grid: str
     steps: int
+    noisy: bool = False
     evaluations: int | None = None
     error: float | None = None
+    doubt: float | None = None
     frechet: float | None = None
     seconds: float | None = None
     refused: str | None = None

@@ -9,6 +9,7 @@ It declares of itself, and the tests measure:
 - `adaptive`: it chooses its own steps, for the whole batch at once.
 - `inverse`: it climbs from pictures to noise, over rising times.
 - `noise`: it draws normal noise, as its settings stand.
+- `strength`: the setting of that noise: at 0 it draws none, and has one solution.
 - `weak`: of the error of its distribution on Gaussian data, where it draws noise and claims one.
 - `mix`: it may be used on noise that is uniform, not normal.
 - `known_as`, `variants`: its names in diffusers, k-diffusion and the web UIs, in their spelling.
@@ -25,6 +26,7 @@ from couette.samplers.er_sde import er_sde
 from couette.samplers.first_order import ddim, ddim_inverse, euler, mix
 from couette.samplers.langevin import langevin
 from couette.samplers.moves import Stretch, move, posterior, stretches
+from couette.samplers.noisy import draws_noise
 from couette.samplers.runge_kutta import heun, midpoint, rk4
 from couette.samplers.sa_solver import sa_solver
 from couette.samplers.unipc import unipc
@@ -47,6 +49,7 @@ __all__ = [
     "dpmpp_3m",
     "dpmpp_3m_sde",
     "dpmpp_sde",
+    "draws_noise",
     "edm",
     "er_sde",
     "euler",

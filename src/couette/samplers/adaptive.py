@@ -1,22 +1,23 @@
 """Methods that choose their own steps: two orders from the same looks, and the step that fits.
 
-The grid gives the ends and the first step tried. A stretch from alpha = 0 and one to sigma = 0 are
-plain moves of their own; between them steps are measured in λ = log(alpha/sigma), where the curve
-is about as rough everywhere. All pictures of a batch share the steps that the worst of them needs,
-so a picture drawn in another batch is the same to within the tolerance only.
+The grid gives the ends and the first step tried. Out of pure noise and into the picture lead plain
+moves, so short that their error does not count: up to alpha/sigma = 0.002, and from sigma/alpha =
+0.002, or less where the tolerance is finer; of a table, from its first entry. Between them steps
+are measured in λ = log(alpha/sigma), where the curve is about as rough everywhere. All pictures of
+a batch share the steps that the worst of them needs; `generate` hands over one at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from couette.contracts import Cond, Denoise, Noise, Step
+from couette.contracts import Cond, Denoise, Level, Noise, Step
 from couette.errors import InputError
 from couette.registry import SAMPLERS
 from couette.samplers.moves import (
@@ -32,9 +33,12 @@ from couette.samplers.moves import (
     stretches,
 )
 from couette.samplers.runge_kutta import Looks, Tableau, looks
-from couette.schedules import ratio
+from couette.schedules import entries, ratio
 
 Tolerance = Annotated[float, Field(gt=0)]
+
+_OUT, _IN = 2e-3, 2e-3
+"""The plain moves at the ends: up to this alpha/sigma, and from this sigma/alpha at most."""
 
 _SHORTEST = 1e-6
 """Steps in λ that are shorter than this one are given up."""
@@ -97,8 +101,8 @@ def dopri5(
     step. When to use it: for a given accuracy, whatever it costs.
 
     Args:
-        denoise, x, times, cond, noise: as every sampler's; only the ends of `times` and their
-            first steps count.
+        denoise, x, times, cond, noise: as every sampler's; of `times` the ends count, and the
+            first step is the first one tried.
         rtol: the error a step may make, relative to x/alpha.
         atol: and beside that, in the unit of the pictures.
 
@@ -146,14 +150,12 @@ def _adaptive(
     denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, pair: Pair, rtol: float, atol: float
 ) -> Iterator[Step]:
     index = 0
-    for plain, group in groupby(
-        stretches(denoise, times), lambda g: is_noise(g.a) or is_clean(g.b)
-    ):
-        parts = list(group)
+    for part in _parts(denoise, times, atol):
+        plain = is_noise(part.a) or is_clean(part.b)
         run = (
-            _plain(denoise, x, cond, parts)
+            _plain(denoise, x, cond, part)
             if plain
-            else _controlled(denoise, x, cond, parts, pair, rtol, atol)
+            else _controlled(denoise, x, cond, part, pair, rtol, atol)
         )
         for step in run:
             x = step.x
@@ -161,25 +163,58 @@ def _adaptive(
             index += 1
 
 
-def _plain(denoise: Denoise, x: Tensor, cond: Cond, parts: Sequence[Stretch]) -> Iterator[Step]:
-    for i, n, t, u, a, b in parts:
-        p = denoise(x, t, cond)
-        x = move(x, p, a, b)
-        yield Step(i, n, u, x, p.x0)
+class _Part(NamedTuple):
+    """A piece of the way: from time t at level a to time u at level b, h the first step tried."""
+
+    t: Tensor
+    u: Tensor
+    a: Level
+    b: Level
+    h: Tensor
+
+
+def _parts(denoise: Denoise, times: Tensor, atol: float) -> list[_Part]:
+    """The way out of pure noise, what lies between, and the way into the picture, if there."""
+    schedule = denoise.corruption.schedule
+    grid = list(stretches(denoise, times))
+    knots = [times[0]]
+    if is_noise(grid[0].a):
+        out, _ = level_at(denoise, torch.tensor(_OUT, dtype=torch.float64).log())
+        knots.append(torch.maximum(out, grid[0].u))
+    if is_clean(grid[-1].b):
+        count = entries(schedule)
+        near = torch.tensor(min(_IN, max(atol, 1e-4)), dtype=torch.float64)
+        into, _ = level_at(denoise, -near.log())
+        into = into.clamp(min=1 / count) if count else into
+        knots.append(torch.minimum(into, grid[-1].t))
+    knots.append(times[-1])
+    falling = [t for k, t in enumerate(knots) if k == 0 or t < min(knots[:k])]
+    levels = [schedule.level(t) for t in falling]
+    parts = []
+    for (t, a), (u, b) in pairwise(zip(falling, levels, strict=True)):
+        first = next((each for each in times if each < t), u)
+        tried = schedule.level(torch.maximum(first, u))
+        parts.append(_Part(t, u, a, b, half_log_snr(tried) - half_log_snr(a)))
+    return parts
+
+
+def _plain(denoise: Denoise, x: Tensor, cond: Cond, part: _Part) -> Iterator[Step]:
+    p = denoise(x, part.t, cond)
+    x = move(x, p, part.a, part.b)
+    yield Step(0, None, part.u, x, p.x0)
 
 
 def _controlled(
     denoise: Denoise,
     x: Tensor,
     cond: Cond,
-    parts: Sequence[Stretch],
+    part: _Part,
     pair: Pair,
     rtol: float,
     atol: float,
 ) -> Iterator[Step]:
-    """From the first part's start to the last one's end, in steps whose error fits."""
-    t, a, end = parts[0].t, parts[0].a, parts[-1]
-    h = half_log_snr(parts[0].b) - half_log_snr(a)
+    """From the part's start to its end, in steps whose error fits."""
+    t, a, end, h = part.t, part.a, part, part.h
     p = denoise(x, t, cond)
     while t > end.u:
         lam = half_log_snr(a) + h

@@ -52,7 +52,8 @@ def ddpm(
 ) -> Iterator[Step]:
     """Ancestral sampling (Ho et al. 2020, alg. 2), its variance fixed at either end or learned.
 
-    x_u is drawn from N(mean of q(x_u | x_t, x0), variance). "beta" is β, best for normal data;
+    x_u is drawn from N(mean of q(x_u | x_t, x0), variance). "beta" is β, right for normal data of
+    variance 1 on a variance-preserving schedule (elsewhere, in few steps, it draws far too much);
     "posterior" is β̃ = (1 − ᾱ_u)/(1 − ᾱ_t)·β, best for a single point; "learned" is where between
     the two the model says (Nichol & Dhariwal 2021, eq. 15). On a strided grid β is 1 − ᾱ_t/ᾱ_u. The
     last step, to sigma = 0, adds no noise. When to use it: in hundreds of steps, as DDPM was meant;
@@ -86,6 +87,7 @@ def _spread(back: Posterior, p: Prediction, variance: Variance) -> Tensor:
 @SAMPLERS.register(
     "euler-ancestral",
     noise=True,
+    strength="eta",
     weak=1,
     known_as=(
         "EulerAncestralDiscreteScheduler",
@@ -114,6 +116,7 @@ def euler_ancestral(
 @SAMPLERS.register(
     "dpm2-ancestral",
     noise=True,
+    strength="eta",
     weak=2,
     evaluations=2,
     known_as=(
@@ -152,6 +155,7 @@ def dpm2_ancestral(
 @SAMPLERS.register(
     "dpmpp-2s-ancestral",
     noise=True,
+    strength="eta",
     weak=2,
     evaluations=2,
     known_as=("sample_dpmpp_2s_ancestral", "DPM++ 2S a", "dpmpp_2s_ancestral"),

@@ -16,21 +16,22 @@ from pydantic import Field
 from torch import Tensor
 
 from couette.contracts import Cond, Denoise, Level, Noise, Sampler, Schedule, Step
-from couette.errors import InputError
 from couette.registry import SAMPLERS
 from couette.samplers.first_order import euler
-from couette.samplers.moves import need_normal, stretches
+from couette.samplers.moves import need_normal, need_rising, stretches
 from couette.samplers.noisy import Strength
 from couette.samplers.runge_kutta import heun
 from couette.schedules import ratio, transition
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Swell = Annotated[float, Field(ge=0, le=2)]
 
 
 @SAMPLERS.register(
     "edm",
     noise=True,
+    strength="s_churn",
     evaluations=2,
     variants={
         "s_churn=80,s_noise=1.007": ("KarrasVeScheduler",),
@@ -47,7 +48,7 @@ def edm(
     s_churn: Strength = 40.0,
     s_min: Strength = 0.05,
     s_max: Strength = 50.0,
-    s_noise: Strength = 1.003,
+    s_noise: Swell = 1.003,
 ) -> Iterator[Step]:
     """Karras et al. 2022, alg. 2 (stochastic Heun): up a little by noise, then down by heun.
 
@@ -58,7 +59,7 @@ def edm(
     search.
 
     Raises:
-        InputError: a corruption whose noise is not normal.
+        InputError: a corruption whose noise is not normal, or `s_min` not below `s_max`.
     """
     need_normal(denoise, "edm")
     up = (s_churn, s_min, s_max, s_noise)
@@ -68,6 +69,7 @@ def edm(
 @SAMPLERS.register(
     "euler-churn",
     noise=True,
+    strength="s_churn",
     variants={
         "s_churn=40,s_min=0,s_max=1e9,s_noise=1": (
             "EulerDiscreteScheduler.step(s_churn=40)",
@@ -86,7 +88,7 @@ def euler_churn(
     s_churn: Strength = 40.0,
     s_min: Strength = 0.05,
     s_max: Strength = 50.0,
-    s_noise: Strength = 1.003,
+    s_noise: Swell = 1.003,
 ) -> Iterator[Step]:
     """Karras et al. 2022, alg. 2 without the correction: as edm, but with steps of euler.
 
@@ -94,7 +96,7 @@ def euler_churn(
     repeat what those drew, and to see what edm's correction is worth.
 
     Raises:
-        InputError: a corruption whose noise is not normal.
+        InputError: a corruption whose noise is not normal, or `s_min` not below `s_max`.
     """
     need_normal(denoise, "euler-churn")
     up = (s_churn, s_min, s_max, s_noise)
@@ -113,6 +115,7 @@ def _churned(
     s_max: float,
     s_noise: float,
 ) -> Iterator[Step]:
+    need_rising(s_min, s_max, "s_min and s_max")
     schedule = denoise.corruption.schedule
     for s in stretches(denoise, times):
         top, sigma = s.t, ratio(s.a)
@@ -126,7 +129,9 @@ def _churned(
         yield Step(s.index, s.count, s.u, x, step.x0)
 
 
-@SAMPLERS.register("restart", noise=True, evaluations=None, known_as=("Restart",))
+@SAMPLERS.register(
+    "restart", noise=True, strength="repeats", evaluations=None, known_as=("Restart",)
+)
 def restart(
     denoise: Denoise,
     x: Tensor,
@@ -152,8 +157,7 @@ def restart(
         InputError: a corruption whose noise is not normal, or `low` not below `high`.
     """
     need_normal(denoise, "restart")
-    if not low < high:
-        raise InputError(f"restart goes up from low to high, so {low} must be below {high}.")
+    need_rising(low, high, "restart's low and high")
     schedule = denoise.corruption.schedule
     where = _nearest(ratio(schedule.level(times[1:])), low, high)
     for s in stretches(denoise, times):

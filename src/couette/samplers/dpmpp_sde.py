@@ -27,6 +27,7 @@ from couette.samplers.noisy import Strength, diffused, drawn, exponential, multi
 @SAMPLERS.register(
     "dpmpp-sde",
     noise=True,
+    strength="eta",
     weak=2,
     evaluations=2,
     known_as=(
@@ -71,6 +72,7 @@ def dpmpp_sde(
 @SAMPLERS.register(
     "dpmpp-2m-sde",
     noise=True,
+    strength="eta",
     weak=2,
     known_as=(
         "DPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++')",
@@ -130,6 +132,7 @@ def _middle(levels: Sequence[Level], a: Level, b: Level) -> Tensor:
 @SAMPLERS.register(
     "dpmpp-3m-sde",
     noise=True,
+    strength="eta",
     weak=2,
     known_as=(
         "DPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++', solver_order=3)",
@@ -147,7 +150,8 @@ def dpmpp_3m_sde(
     k-diffusion's sample_dpmpp_3m_sde halves the parabola's second term, and diffusers'
     sde-dpmsolver++ with solver_order=3 has its sign wrong; it is whole here. eta = 0 is dpmpp-3m.
     Lu et al. 2023, carried from two predictions to three. Noise is kept and drawn as by
-    dpmpp-2m-sde. When to use it: as dpmpp-2m-sde, in more steps and with less guidance.
+    dpmpp-2m-sde. When to use it: as dpmpp-2m-sde,
+    in more steps (in 20 on a coarse grid it overshoots) and with less guidance.
 
     Raises:
         InputError: a corruption whose noise is not normal.

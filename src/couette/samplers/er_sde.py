@@ -45,12 +45,13 @@ def er_sde(
     return multistep(denoise, x, times, cond, noise, order, _split, _weigh)
 
 
-def _gain(s: Tensor) -> Tensor:
-    return s.pow(0.3).exp() + 10
+def _log_gain(s: Tensor) -> Tensor:
+    """log g, which stays finite where g does not."""
+    return torch.logaddexp(s.pow(0.3), torch.tensor(10.0, dtype=s.dtype).log())
 
 
 def _split(a: Level, b: Level) -> Split:
-    left = _gain(ratio(b)) / _gain(ratio(a))
+    left = (_log_gain(ratio(b)) - _log_gain(ratio(a))).exp()
     return Split(b.sigma * left, b.sigma * (1 - left.square()).sqrt())
 
 
@@ -62,7 +63,7 @@ def _weigh(levels: Sequence[Level], a: Level, b: Level) -> Tensor:
     ends = ratio(a), ratio(b)
     s = torch.lerp(ends[0].log(), ends[1].log(), (1 + _NODES) / 2).exp()
     growth = 0.3 * s.pow(0.3) / (1 + 10 * (-s.pow(0.3)).exp())
-    density = _WEIGHTS * (1 + growth) / (s / ends[1] * _gain(s))
+    density = _WEIGHTS * (1 + growth) / (s / ends[1]) * (_log_gain(ends[1]) - _log_gain(s)).exp()
     r, *nodes = ((each - ends[0]) / (ends[1] - ends[0]) for each in (s, *map(ratio, levels)))
     powers = torch.arange(len(levels), dtype=torch.float64)
     moments = (r ** powers[:, None] * density).sum(1) / density.sum()

@@ -16,6 +16,7 @@ from couette.samplers.noisy import Share, ancestral, renew
 @SAMPLERS.register(
     "ddim",
     order=1,
+    strength="eta",
     mix=True,
     known_as=("DDIMScheduler", "DDIMParallelScheduler", "CogVideoXDDIMScheduler", "DDIM", "ddim"),
 )

@@ -58,7 +58,7 @@ def slope(x: Tensor, p: Prediction, level: Level) -> Slope:
 def transfer(x: Tensor, along: Slope, a: Level, b: Level) -> Tensor:
     """Carry x from level a to level b along eps: x_b/alpha_b = x/alpha_a + (S_b − S_a)·eps.
 
-    The transfer part of Liu et al. 2022 (PNDM), eq. 11. With x's own slope it is `move`; from
+    The transfer part of Liu et al. 2022 (PNDM), sec. 3. With x's own slope it is `move`; from
     alpha = 0 only that can be done.
     """
     q = b.alpha / a.alpha
@@ -128,17 +128,36 @@ def stretches(denoise: Denoise, times: Tensor) -> Iterator[Stretch]:
     """The steps of a grid of N + 1 falling times.
 
     Raises:
-        InputError: fewer than two times, or times that do not fall.
+        InputError: fewer than two times, or times or noise levels that do not fall.
     """
     if times.numel() < 2 or not bool((times[1:] < times[:-1]).all()):
         raise InputError(
             f"A sampler needs two or more times, each below the one before; got {times.tolist()}."
         )
     levels = denoise.corruption.schedule.level(times)
+    if not bool(
+        (levels.sigma[1:] * levels.alpha[:-1] < levels.sigma[:-1] * levels.alpha[1:]).all()
+    ):
+        raise InputError(
+            "Some of the grid's times have the same noise level on this schedule, so a step "
+            "between them would lead nowhere; ask for fewer steps, or for another grid."
+        )
     count = times.numel() - 1
     for i in range(count):
         a, b = (Level(levels.alpha[k], levels.sigma[k]) for k in (i, i + 1))
         yield Stretch(i, count, times[i], times[i + 1], a, b)
+
+
+def need_rising(low: float, high: float, what: str) -> None:
+    """Refuse a range of noise levels that holds none.
+
+    Raises:
+        InputError: low is not below high.
+    """
+    if not low < high:
+        raise InputError(
+            f"Between {what} lie noise levels, so {low:g} must be below {high:g}; exchange them."
+        )
 
 
 def need_normal(denoise: Denoise, name: str) -> None:

@@ -19,7 +19,9 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 from torch import Tensor
 
+from couette.config import Spec
 from couette.contracts import Cond, Denoise, Level, Noise, Prediction, Step
+from couette.registry import SAMPLERS
 from couette.samplers.interpolation import exponential_adams
 from couette.samplers.moves import (
     Stretch,
@@ -33,6 +35,18 @@ from couette.samplers.moves import (
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
+
+
+def draws_noise(sampler: Spec) -> bool:
+    """Whether a sampler, as it is set, draws noise on its way, and so has no one solution.
+
+    Raises:
+        UnknownName, ConfigError: a sampler or a setting that does not exist.
+    """
+    strength = SAMPLERS.trait(sampler.name, "strength")
+    if strength is not None:
+        return bool(SAMPLERS.check(sampler)[strength])
+    return bool(SAMPLERS.trait(sampler.name, "noise", False))
 
 
 class Split(NamedTuple):

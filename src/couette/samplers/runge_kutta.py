@@ -7,7 +7,7 @@ saw. Slopes are blended with weights that sum to 1, so each look, too, is a tran
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -119,26 +119,50 @@ def runge_kutta(
     evaluations=2,
     known_as=(
         "HeunDiscreteScheduler",
-        "FlowMatchHeunDiscreteScheduler",
         "sample_heun",
         "Heun",
         "heun",
     ),
+    variants={"along=velocity": ("FlowMatchHeunDiscreteScheduler",)},
 )
-def heun(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) -> Iterator[Step]:
-    """Heun's method: the mean of the slopes at both ends (Karras et al. 2022, alg. 1).
+def heun(
+    denoise: Denoise,
+    x: Tensor,
+    times: Tensor,
+    cond: Cond,
+    noise: Noise,
+    *,
+    along: Literal["noise", "velocity"] = "noise",
+) -> Iterator[Step]:
+    """Heun's method: the mean of what is seen at both ends (Karras et al. 2022, alg. 1).
 
-    Two evaluations a step; one where a step starts at alpha = 0 or ends at sigma = 0.
-
-    With X = x/alpha and S = sigma/alpha a step is X_u = X_t + (S_u − S_t)·(eps_t + eps_u)/2.
-
-    When to use it: with the schedule `edm`, on which it is the paper's choice.
+    Two evaluations a step; one where a step ends at sigma = 0 or, along "noise", starts at alpha =
+    0. With X = x/alpha and S = sigma/alpha a step along "noise" is X_u = X_t + (S_u − S_t)·(eps_t +
+    eps_u)/2. Along "velocity" it is x_u = x_t + (alpha_u − alpha_t)·(x0_t + x0_u)/2 + (sigma_u −
+    sigma_t)·(eps_t + eps_u)/2: on `flow` Heun's method on dx/dt = eps − x0. When to use it: with
+    the schedule `edm`, on which it is the paper's choice; along "velocity" on `flow`.
 
     Raises:
         InputError: a corruption whose noise is not normal.
     """
     need_normal(denoise, "heun")
+    if along == "velocity":
+        return _trapezoid(denoise, x, times, cond)
     return runge_kutta(denoise, x, times, cond, HEUN)
+
+
+def _trapezoid(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond) -> Iterator[Step]:
+    """Heun's method on dx = x0·d(alpha) + eps·d(sigma)."""
+    for i, n, t, u, a, b in stretches(denoise, times):
+        p = denoise(x, t, cond)
+        there = move(x, p, a, b)
+        if not is_clean(b):
+            second = denoise(there, u, cond)
+            x0 = (p.x0 + second.x0) / 2
+            eps = (slope(x, p, a).eps + slope(there, second, b).eps) / 2
+            there = x + (b.alpha - a.alpha) * x0 + (b.sigma - a.sigma) * eps
+        x = there
+        yield Step(i, n, u, x, p.x0)
 
 
 @SAMPLERS.register("midpoint", order=2, evaluations=2)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from couette.contracts import Cond, Denoise, Level, Noise, Prediction, Step
 from couette.registry import SAMPLERS
-from couette.samplers.moves import Stretch, is_noise, move, need_normal, stretches
+from couette.samplers.moves import Stretch, is_noise, move, need_normal, need_rising, stretches
 from couette.samplers.noisy import Past, Strength, diffused, drawn, exponential, over
 from couette.schedules import ratio
 
@@ -38,9 +38,10 @@ class _Leg(NamedTuple):
 @SAMPLERS.register(
     "sa-solver",
     noise=True,
+    strength="tau",
     weak=2,
-    known_as=("sa_solver",),
-    variants={"predictor=2,corrector=2": ("SASolverScheduler",)},
+    known_as=("SASolverScheduler",),
+    variants={"predictor=3,corrector=4": ("sa_solver",)},
 )
 def sa_solver(
     denoise: Denoise,
@@ -49,8 +50,8 @@ def sa_solver(
     cond: Cond,
     noise: Noise,
     *,
-    predictor: Order = 3,
-    corrector: OrderOrNone = 4,
+    predictor: Order = 2,
+    corrector: OrderOrNone = 2,
     tau: Strength = 1.0,
     low: Strength = 0.05,
     high: Strength = 50.0,
@@ -61,13 +62,15 @@ def sa_solver(
     is made, the step is taken again, with the same noise, along the one through that and the
     `corrector` − 1 before it; the prediction is kept (PEC). corrector = 0 leaves that out. The SDE
     has strength tau² in steps that start with sigma/alpha between low and high; elsewhere, and with
-    tau = 0, it is the ODE. One evaluation a step. When to use it: in 20 steps or more, where the
+    tau = 0, it is the ODE. One evaluation a step. Higher orders (the paper's 3 and 4) want short
+    steps: in 20 on a coarse grid they overshoot. When to use it: in 20 steps or more, where the
     strength of the noise is to be tuned.
 
     Raises:
-        InputError: a corruption whose noise is not normal.
+        InputError: a corruption whose noise is not normal, or `low` not below `high`.
     """
     need_normal(denoise, "sa-solver")
+    need_rising(low, high, "sa-solver's low and high")
     past: deque[tuple[Level, Prediction]] = deque(maxlen=max(predictor, corrector))
     leg: _Leg | None = None
     for s in stretches(denoise, times):

@@ -21,7 +21,14 @@ from couette.contracts import (
 )
 from couette.denoiser import Denoiser, LogVariance, bound_term, regular, restored, singular, target
 from couette.errors import ConfigError
-from couette.registry import LOSSES, OBJECTIVES, PAIRINGS, TIMES, WEIGHTINGS
+from couette.registry import (
+    LOSSES,
+    OBJECTIVES,
+    PAIRINGS,
+    PARAMETERIZATIONS,
+    TIMES,
+    WEIGHTINGS,
+)
 from couette.schedules import entries, log_snr, mixed
 from couette.tensors import Stream, expand, normal, uniform
 from couette.training.importance import Importance
@@ -157,6 +164,14 @@ class DiffusionObjective(Objective):
                 f"The table '{config.schedule}' ends in pure noise, where a network that predicts "
                 f"'{config.parameterization}' can't say what the picture is; predict one of "
                 f"{', '.join(regular(end))}."
+            )
+        if config.weighting.name == "uniform" and PARAMETERIZATIONS.trait(
+            config.parameterization.name, "unbounded"
+        ):
+            raise ConfigError(
+                f"The error of '{config.parameterization}' grows without bound where there is "
+                "little noise, so the weighting 'uniform' would teach nothing else; give "
+                "--diffusion.weighting snr."
             )
 
 
