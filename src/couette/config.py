@@ -110,7 +110,7 @@ def spec(name: str, **settings: Any) -> Spec:
 class DataConfig(Frozen):
     """Which pictures, and how they are brought to one size."""
 
-    source: Annotated[str, Field(description="a name (see `couette list data`) or a folder")] = (
+    source: Annotated[str, Field(description="a name (see `couette list data`), a folder, or hf:owner/name")] = (
         "digits"
     )
     resolution: Annotated[
@@ -227,7 +227,10 @@ class TrainingConfig(Frozen):
     steps: Annotated[int | None, Field(ge=1, description="optimizer steps")] = None
     epochs: Annotated[float | None, Field(gt=0, description="passes over the data")] = None
     minutes: Annotated[float | None, Field(gt=0, description="time; the decay fits it")] = None
-    batch: Annotated[int, Field(ge=1, description="pictures per optimizer step, all ranks")] = 128
+    batch: Annotated[
+        int,
+        Field(ge=0, description="pictures per optimizer step, all ranks; 0: sized from the data"),
+    ] = 128
     accumulate: Annotated[int, Field(ge=1, description="parts a batch is computed in")] = 1
     optimizer: Annotated[
         Literal["adamw", "muon"],

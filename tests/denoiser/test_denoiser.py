@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ from couette.denoiser import (
     singular,
     target,
 )
-from couette.errors import ConfigError
+from couette.errors import ConfigError, ShapeError
 from couette.registry import PARAMETERIZATIONS, SCHEDULES, TIMES, TOLD, WEIGHTINGS
 from couette.schedules import Table, log_snr, ratio
 from worlds import draw, f64, noised, schedule
@@ -416,3 +416,15 @@ def test_scalings_of_a_row_of_levels_keep_its_shape() -> None:
     for how in PARAMETERIZATIONS:
         scalings: Scalings = PARAMETERIZATIONS[how](level)
         assert [part.shape for part in scalings] == [(3,)] * 3
+
+
+@pytest.mark.parametrize("grown", [1, 3])
+def test_a_network_of_another_shape_is_refused(grown: int) -> None:
+    """An even kernel, say, makes pictures of another size."""
+
+    def network(x: Tensor, told: Tensor, cond: Cond) -> Tensor:
+        return torch.zeros(x.shape[0], x.shape[1], x.shape[2] + grown, x.shape[3])
+
+    denoiser = build_denoiser(DiffusionConfig(), cast(Any, network))
+    with pytest.raises(ShapeError, match=r"where \(1, 4, 4\) is needed"):
+        denoiser(torch.zeros(2, 1, 4, 4), torch.tensor(0.5, dtype=torch.float64), {})

@@ -55,6 +55,9 @@ def stirred(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
+LABELLED = [name for name in NAMES if "label" in build(name, *sides(name)[0]).wants]
+
+
 def inputs(network: nn.Module, height: int, width: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(4, 2, height, width, generator=generator)
@@ -142,16 +145,21 @@ def test_rows_do_not_see_each_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_told_matters_except_to_basic(name: str) -> None:
+def test_told_matters_except_to_the_blind(name: str) -> None:
     height, width = sides(name)[0]
     network = stirred(build(name, height, width))
     x, told, cond = inputs(network, height, width)
     with torch.no_grad():
         changed = (network(x, told, cond) - network(x, told + 0.5, cond)).abs().amax((1, 2, 3))
-    assert bool((changed > 1e-6).all()) == (name != "basic")
+    assert bool((changed > 1e-6).all()) != NETWORKS.trait(name, "blind", False)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "basic"])
+def test_all_networks_of_the_package_but_basic_are_told_classes() -> None:
+    own = [name for name in NAMES if NETWORKS[name].__module__.startswith("couette.networks.")]
+    assert set(own) - set(LABELLED) == {"basic"}
+
+
+@pytest.mark.parametrize("name", LABELLED)
 def test_each_class_and_none_differ(name: str) -> None:
     height, width = sides(name)[0]
     network = stirred(build(name, height, width))
@@ -184,7 +192,7 @@ def test_an_unknown_key_is_refused(name: str) -> None:
         network(x, told, {**cond, "lable": torch.zeros(4)})
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "basic"])
+@pytest.mark.parametrize("name", LABELLED)
 def test_a_missing_label_is_refused(name: str) -> None:
     height, width = sides(name)[0]
     network = build(name, height, width)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from couette.errors import InputError, ShapeError
 from couette.render.pixels import to_rgb
-from couette.render.sheets import beside, grid, nearest, steps, strip
+from couette.render.sheets import beside, columns_for, grid, nearest, steps, strip
 from couette.render.style import ALARM
 
 
@@ -164,3 +164,12 @@ def test_impossible_requests_are_refused():
     for make in (lambda: strip({}), lambda: steps([]), lambda: beside({})):
         with pytest.raises(ShapeError, match="at least one"):
             make()
+
+
+@pytest.mark.parametrize(
+    ("classes", "columns"), [(0, None), (1, 10), (2, 10), (3, 9), (6, 6), (10, 10), (17, None)]
+)
+def test_a_column_is_of_one_class(classes: int, columns: int | None) -> None:
+    found = columns_for(classes)
+    assert found == columns
+    assert found is None or found % classes == 0

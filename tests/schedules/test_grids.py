@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from couette.config import Spec
 from couette.errors import ConfigError, InputError
-from couette.registry import GRIDS
-from couette.schedules import ratio
-from worlds import grid, schedule
+from couette.registry import GRIDS, SCHEDULES
+from couette.schedules import entries, ratio
+from worlds import f64, grid, schedule
 
 RANGED = ["karras", "exponential", "polyexponential", "beta-sigmas"]
 COUNTS = [2, 3, 10, 15, 20, 25, 30, 50, 100, 333]
@@ -40,6 +41,57 @@ class TestEveryGrid:
     def test_refuses_no_steps(self, name: str, steps: int) -> None:
         with pytest.raises(InputError, match="one step or more"):
             GRIDS[name](schedule("linear"), steps)
+
+
+LAST = {"edm": 80.0, "ve": 50.0, "linear-log-snr": math.exp(2.5)}
+"""sigma/alpha at the end of the schedules that stop short of pure noise and are no tables."""
+IN_T = ["uniform", "strided", "trailing", "linspace", "beta", "given"]
+"""The grids that begin at the very end of the schedule, t = 1."""
+
+
+def span(over: str) -> tuple[float, float]:
+    """sigma/alpha where a grid of levels is to begin and where its last step is to: 80 and 0.002,
+    kept to what a table of betas has, from its first to its last, or a schedule its end."""
+    s = schedule(over)
+    count = entries(s)
+    if count is None:
+        return min(80.0, LAST.get(over, math.inf)), 0.002
+    first, last = ratio(s.level(f64(1 / count, 1))).tolist()
+    return min(80.0, last), max(0.002, first)
+
+
+class TestEveryGridOnEverySchedule:
+    """In few steps, as many, and in more than some tables have entries."""
+
+    @pytest.mark.parametrize("steps", [1, 2, 7, 100])
+    @pytest.mark.parametrize("over", list(SCHEDULES))
+    @pytest.mark.parametrize("name", list(GRIDS))
+    def test_falls_to_zero_or_says_why_not(self, name: str, over: str, steps: int) -> None:
+        s = schedule(over)
+        count = entries(s)
+        whole = GRIDS[name] in [GRIDS[each] for each in ("strided", "linspace", "leading")]
+        if whole and (count is None or steps > count):
+            told = "needs a table of betas" if count is None else f"can't lay {steps} steps"
+            with pytest.raises(InputError, match=told):
+                grid(name, s, steps)
+            return
+        times = grid(name, s, steps)
+        assert times.shape == (steps + 1,) and times.dtype == torch.float64
+        assert bool(times.isfinite().all()) and bool((times.diff() < 0).all())
+        assert float(times[-1]) == 0
+        if name in IN_T:
+            assert float(times[0]) == 1
+        elif name in [*RANGED, "log-snr"]:
+            ends = ratio(s.level(times[[0, -2]])).tolist()
+            top, bottom = span(over)
+            assert ends[0] == pytest.approx(top, rel=1e-6)
+            assert steps == 1 or ends[1] == pytest.approx(bottom, rel=1e-6)
+        else:  # leading: whole strides up from entry 0, a remainder short of the end
+            assert float(times[0]) * count == pytest.approx(1 + (steps - 1) * (count // steps))
+
+    def test_every_grid_is_promised_a_beginning(self) -> None:
+        """A new one fails here until it is said where it starts."""
+        assert set(GRIDS) == {*IN_T, *RANGED, "log-snr", "leading"}
 
 
 class TestUniform:

@@ -131,10 +131,7 @@ class TestMinimum:
         own = schedule(on)
         if how in ("eps", "score") and entries(own) and own.level(torch.ones(())).alpha == 0:
             return  # refused: see the end of this file
-        unbounded = PARAMETERIZATIONS.trait(how, "unbounded")
-        for weighting in WEIGHTINGS:
-            if weighting == "uniform" and unbounded:
-                continue  # refused, too
+        for weighting in [each for target_of, each in GO_TOGETHER if target_of == how]:
             found = objective(schedule=given, weighting=weighting, parameterization=how)
             for noise in (0.05, 0.5, 5.0):
                 t = own.time(torch.full((4,), -2 * math.log(noise), dtype=torch.float64))

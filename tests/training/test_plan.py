@@ -144,3 +144,15 @@ class TestMinutes:
             longer = plan(**fields)
             longer.load(state)
             assert longer.total == total
+
+    def test_the_plan_is_steady_where_grids_and_neighbours_interrupt(self) -> None:
+        """Every 7th step takes thirty times as long: the total does not swing with it."""
+        clock = Clock()
+        run, totals, step = Plan(TrainingConfig(minutes=3, batch=10), 100, clock), [], 0
+        while not run.done(step):
+            clock.now += 9.0 if step % 7 == 3 else 0.3
+            step += 1
+            run.passed(step)
+            if run.total is not None and clock.now > 1060:
+                totals.append(run.total)
+        assert max(totals) < 1.35 * min(totals)

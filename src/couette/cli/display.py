@@ -39,6 +39,7 @@ class Display:
         )
         self._task: TaskID | None = None
         self._smooth: float | None = None
+        self._seen = 0
         self._speed = _Speed()
         self._said = 0.0
 
@@ -77,8 +78,10 @@ class Display:
 
     def _trained(self, event: Trained) -> None:
         if event.applied:
-            last = self._smooth
-            self._smooth = event.loss if last is None else last + 0.05 * (event.loss - last)
+            # A plain mean at first, so that the first losses, the largest, are not remembered.
+            self._seen += 1
+            last = self._smooth or 0.0
+            self._smooth = last + max(0.05, 1 / self._seen) * (event.loss - last)
         pictures = len(event.logs["error"]) if "error" in event.logs else 0
         speed = self._speed.take(event.step * pictures)
         if self.as_json:

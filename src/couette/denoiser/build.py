@@ -17,7 +17,7 @@ from couette.contracts import (
     Schedule,
     Told,
 )
-from couette.errors import ConfigError
+from couette.errors import ConfigError, ShapeError
 from couette.registry import PARAMETERIZATIONS, SCHEDULES, TOLD
 from couette.runtime import Runtime
 from couette.schedules import Mixture, entries
@@ -65,6 +65,13 @@ class Denoiser:
         inputs = (expand(scalings.inp, x) * x).float()
         with self.runtime.autocast():
             output: Tensor = self.network(inputs, told, cond).to(x.dtype)
+        expected = (x.shape[0], x.shape[1] * (2 if self.learned else 1), *x.shape[2:])
+        if output.ndim == x.ndim and output.shape != expected:
+            raise ShapeError(
+                f"The network makes {tuple(output.shape[1:])} of pictures of {tuple(x.shape[1:])}, "
+                f"where {expected[1:]} is needed; choose other settings for it, such as an odd "
+                "kernel, or another network."
+            )
         if not self.learned:
             return output, None
         output, between = output.chunk(2, dim=1)

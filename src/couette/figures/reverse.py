@@ -32,11 +32,8 @@ from couette.figures.target import Target, resolve
 from couette.generate import pictures
 from couette.model import Model
 from couette.render import beside as side_by_side
-from couette.render import filmstrip, grid, spread, strip
+from couette.render import columns_for, filmstrip, grid, spread, strip
 from couette.render import steps as steps_sheet
-
-_ACROSS = 10
-"""Classes that still stand side by side, one a column."""
 
 
 @figure("steps", needs=("model", "pictures", "chain"))
@@ -93,7 +90,8 @@ def drawn_sheet(
 ) -> Image:
     """Samples in rows: 8 × 8 unless another count is asked for, or 8 rows of up to 10 classes."""
     classes = len(model.conditioner.classes)
-    columns = classes if 0 < classes <= _ACROSS and label is None else 8
+    columns = columns_for(classes) if label is None else None
+    columns = columns or 8
     asked = asks(model, count or 8 * columns, label)
     drawn = torch.cat(list(pictures(model, asked, seed=seed, sampling=sampling)))
     return _sheet(drawn, asked, model.conditioner.classes)
@@ -214,8 +212,8 @@ def _sheet(drawn: torch.Tensor, asked: list[Ask], classes: tuple[str, ...]) -> I
     named = [classes[ask.label] if ask.label is not None else "" for ask in asked]
     if not any(named) or len(set(named)) == 1:
         return grid(drawn, title=named[0])
-    across = len(set(named))
-    if across <= _ACROSS:
+    across = columns_for(len(set(named)))
+    if across:
         return grid(drawn, columns=across, column_titles=named[:across])
     return grid(drawn, labels=named)
 

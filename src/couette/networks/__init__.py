@@ -1,7 +1,8 @@
 """Networks, one a file, each registered under its name. They know nothing of diffusion.
 
 A new network is one class in one file, decorated with `@NETWORKS.register("name")`, and one line
-here. It takes (x, told, cond) and gives back a tensor of x's shape.
+here. It takes (x, told, cond) and gives back a tensor of x's shape. One that does not look at what
+it is told of the time declares `blind=True`.
 """
 
 from couette.networks import encoder  # noqa: F401  (it registers itself)

@@ -17,7 +17,7 @@ def _conv(inside: int, outside: int) -> nn.Conv2d:
     return nn.Conv2d(inside, outside, kernel_size=5, padding=2)
 
 
-@NETWORKS.register("basic")
+@NETWORKS.register("basic", blind=True)
 class BasicUNet(nn.Module):
     """The course's minimal U-Net: 309,057 parameters for one channel.
 

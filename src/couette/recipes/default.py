@@ -27,7 +27,7 @@ def default() -> RunConfig:
         ),
         training=TrainingConfig(
             minutes=5,
-            batch=128,
+            batch=0,
             optimizer="muon",
             lr=4e-3,
             muon_lr=0.02,

@@ -14,7 +14,7 @@ AUTO = "auto"
 
 
 def fit(config: RunConfig, data: Dataset) -> RunConfig:
-    """Size an `auto` network from the data, and write out the settings of every part.
+    """Size an `auto` network and a batch of 0 from the data, and write out every part's settings.
 
     What was asked for stands. A fitted config is left as it is.
 
@@ -30,6 +30,8 @@ def fit(config: RunConfig, data: Dataset) -> RunConfig:
                 f"to set {given}, for instance --network unet."
             )
         config = config.replace(network=network_for(data))
+    if not config.training.batch:
+        config = config.replace(training={"batch": batch_for(data)})
     for path, registry in PARTS.items():
         group, _, name = path.rpartition(".")
         explicit = registry.explicit(getattr(getattr(config, group) if group else config, name))
@@ -39,6 +41,12 @@ def fit(config: RunConfig, data: Dataset) -> RunConfig:
         chain = tuple(map(registry.explicit, getattr(getattr(config, group), name)))
         config = config.replace(**{group: {name: chain}})
     return config
+
+
+def batch_for(data: Dataset) -> int:
+    """The default batch for these data: few pictures are passed so often that more, smaller steps
+    serve them better."""
+    return 32 if len(data) < 1_000 else 64 if len(data) < 10_000 else 128
 
 
 def network_for(data: Dataset) -> Spec:

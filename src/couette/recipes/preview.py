@@ -14,7 +14,7 @@ from couette.data import Dataset, to_float
 from couette.generate import finished, in_turn, shortened, steps
 from couette.model import Model
 from couette.recipes.answers import answers
-from couette.render import beside, dye, grid, strip
+from couette.render import beside, columns_for, dye, grid, strip
 from couette.runtime import evaluating
 from couette.schedules import mixed
 from couette.tensors import Stream, expand, normal
@@ -54,7 +54,7 @@ def preview(models: dict[str, Model], data: Dataset, seed: int, stop: Stop) -> I
     if model.is_points:
         clouds = [data.values.reshape(-1, 2), *(each.reshape(-1, 2) for each in drawn.values())]
         return dye(clouds, titles=["data", *drawn])
-    columns = min(10, len(model.config.classes)) or None
+    columns = columns_for(len(model.config.classes))
     return beside({name: grid(each, columns=columns) for name, each in drawn.items()})
 
 
@@ -85,7 +85,7 @@ def preview_sampling(config: ModelConfig) -> SamplingConfig:
 
 def _count(classes: int) -> int:
     """A few rows with a column for each class, or a square."""
-    columns = min(classes, 10)
+    columns = columns_for(classes) or 0
     return columns * max(2, 40 // columns) if columns else 36
 
 

@@ -18,9 +18,10 @@ from couette.render.motion import filmstrip, reverse_frames, spread
 from couette.render.pixels import to_rgb
 from couette.render.plan import network_plan
 from couette.render.plots import Levels, bars, curves, loss_curve, schedules
-from couette.render.sheets import beside, grid, nearest, steps, strip
+from couette.render.sheets import beside, columns_for, grid, nearest, steps, strip
 
 __all__ = [
+    "columns_for",
     "Levels",
     "bars",
     "beside",

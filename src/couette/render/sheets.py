@@ -25,6 +25,14 @@ _STRIP_CELL = 96
 _ROW_CELL = 40
 
 
+def columns_for(classes: int) -> int | None:
+    """How many columns a sheet of every class in turn has, so that each column is of one class:
+    as many times the classes as go into ten or so; None without classes, or with too many."""
+    if not 0 < classes <= 16:
+        return None
+    return classes * max(1, 10 // classes)
+
+
 def grid(
     pictures: Pictures,
     *,

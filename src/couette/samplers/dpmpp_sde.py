@@ -150,8 +150,8 @@ def dpmpp_3m_sde(
     k-diffusion's sample_dpmpp_3m_sde halves the parabola's second term, and diffusers'
     sde-dpmsolver++ with solver_order=3 has its sign wrong; it is whole here. eta = 0 is dpmpp-3m.
     Lu et al. 2023, carried from two predictions to three. Noise is kept and drawn as by
-    dpmpp-2m-sde. When to use it: as dpmpp-2m-sde,
-    in more steps (in 20 on a coarse grid it overshoots) and with less guidance.
+    dpmpp-2m-sde. When to use it: as dpmpp-2m-sde, in 30 steps or more (in 10 the variance
+    overshoots several times over) and with less guidance.
 
     Raises:
         InputError: a corruption whose noise is not normal.

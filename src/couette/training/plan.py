@@ -37,7 +37,7 @@ class Plan:
             self.total = config.steps or 1000
         self._before = 0.0
         self._begun = clock()
-        self._mark = (0, 0.0)
+        self._marks = [(0, 0.0)]
 
     @property
     def seconds(self) -> float:
@@ -52,15 +52,23 @@ class Plan:
         if self.config.minutes is None:
             return
         budget, spent = 60 * self.config.minutes, self.seconds
-        marked, then = self._mark
         if spent >= budget:
             self.total = step
         elif step == 1:
-            self._mark = step, spent  # the first step also warms up: it says nothing of the rest
-        elif spent >= _GROWTH * then or self.done(step):
+            self._marks = [(step, spent)]  # the first step also warms up: it is no guide to others
+        elif spent >= _GROWTH * self._marks[-1][1] or self.done(step):
+            marked, then = self._lately(spent)
             pace = (spent - then) / (step - marked)
             self.total = step + (max(1, round((budget - spent) / pace)) if pace else step)
-            self._mark = step, spent
+            self._marks.append((step, spent))
+
+    def _lately(self, spent: float) -> tuple[int, float]:
+        """The mark that the pace is taken from: half of the time ago, or longer. A shorter look
+        would take every grid that is drawn, every checkpoint and every busy neighbour for the pace
+        of the rest, and the learning rate would swing with it."""
+        while len(self._marks) > 1 and self._marks[1][1] <= spent / 2:
+            self._marks.pop(0)
+        return self._marks[0]
 
     def epoch(self, step: int) -> float:
         return step * self.config.batch / self.samples
@@ -90,7 +98,7 @@ class Plan:
             "asked": self._asked(),
             "total": self.total,
             "seconds": self.seconds,
-            "mark": list(self._mark),
+            "marks": [list(mark) for mark in self._marks],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -98,8 +106,8 @@ class Plan:
         total = None if state["total"] is None else int(state["total"])
         self._before, self._begun = float(state["seconds"]), self._clock()
         if state["asked"] == self._asked():
-            step, seconds = state["mark"]
-            self.total, self._mark = total, (int(step), float(seconds))
+            self.total = total
+            self._marks = [(int(step), float(seconds)) for step, seconds in state["marks"]]
 
     def _asked(self) -> list[float | None]:
         return [self.config.steps, self.config.epochs, self.config.minutes]
