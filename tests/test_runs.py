@@ -14,7 +14,13 @@ import pytest
 import processes
 import victims
 from couette.config import RunConfig, spec
-from couette.errors import CheckpointError, ConfigError, InputError, StorageError
+from couette.errors import (
+    CheckpointError,
+    ConfigError,
+    DamagedCheckpoint,
+    InputError,
+    StorageError,
+)
 from couette.runs import RunFolder, find_model
 from couette.storage import check_folder
 from victims import files
@@ -208,6 +214,16 @@ class TestConfig:
             RunFolder(tmp_path).config()
         assert not (tmp_path / "canary").exists()
 
+    def test_damage_is_one_sentence_with_its_line(self, tmp_path: Path) -> None:
+        (tmp_path / "config.yaml").write_text("recipe: x\ntraining: {lr: 1\n", encoding="utf-8")
+        with pytest.raises(CheckpointError) as caught:
+            RunFolder(tmp_path).config()
+        assert str(caught.value) == (
+            f"{tmp_path / 'config.yaml'} can't be read at line 3 (expected ',' or '}}', but got "
+            f"'<stream end>'); mend it there, or draw with a checkpoint in "
+            f"{tmp_path / 'checkpoints'}, which needs no such file."
+        )
+
     @pytest.mark.parametrize(
         ("text", "words"),
         [
@@ -257,10 +273,48 @@ class TestFindModel:
             RunFolder(tmp_path / name).begin(RunConfig(), {})
         with pytest.raises(CheckpointError, match=r"did you mean .*digits"):
             find_model(tmp_path / "digit")
-        with pytest.raises(CheckpointError, match="no whole checkpoint yet"):
+        with pytest.raises(CheckpointError, match="no checkpoint yet; train it with"):
             find_model(tmp_path / "digits")
         with pytest.raises(CheckpointError, match="give the folder that"):
             find_model(tmp_path / "nowhere" / "else")
+
+    def test_a_damaged_checkpoint_is_said_with_what_is_used_instead(self, tmp_path: Path) -> None:
+        run = RunFolder(tmp_path)
+        run.begin(RunConfig(), {})
+        for step in (25, 55):
+            run.save(step, files(step), 2)
+        (run.checkpoints / "step_00000055" / "b.bin").write_bytes(b"")
+        with pytest.warns(DamagedCheckpoint) as said:
+            assert find_model(tmp_path).name == "step_00000025"
+        newest = run.checkpoints / "step_00000055"
+        assert [str(each.message) for each in said] == [
+            f"{newest} is damaged; step 25 is used instead."
+        ]
+
+    def test_nothing_whole(self, tmp_path: Path) -> None:
+        run = RunFolder(tmp_path)
+        run.begin(RunConfig(), {})
+        for step in (1, 2):
+            run.save(step, files(step), 2)
+            (run.checkpoints / f"step_{step:08d}" / "b.bin").write_bytes(b"")
+        with pytest.raises(CheckpointError, match=r"All 2 checkpoints in .* are damaged"):
+            find_model(tmp_path)
+        run.save(3, files(3), 1)
+        (run.checkpoints / "step_00000003" / "model.json").write_text("{}")
+        with pytest.raises(
+            CheckpointError, match=r"model\.json was edited or is damaged; put back"
+        ):
+            find_model(tmp_path)
+
+    def test_checkpoints_without_their_settings(self, tmp_path: Path) -> None:
+        run = RunFolder(tmp_path)
+        folder = run.save(4, files(4), 1)
+        with pytest.raises(CheckpointError) as caught:
+            find_model(tmp_path)
+        assert str(caught.value) == (
+            f"{tmp_path} has checkpoints but no config.yaml; put that back to go on with the run, "
+            f"or use a checkpoint by itself: {folder}."
+        )
 
     def test_a_run_and_its_checkpoint(self, tmp_path: Path) -> None:
         run = RunFolder(tmp_path)

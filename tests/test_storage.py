@@ -288,7 +288,11 @@ class TestRefusals:
         failing(2, number)
         with pytest.raises(StorageError, match=re.escape(words)) as caught:
             storage.write_bytes(tmp_path / "x", b"123")
-        assert str(caught.value).endswith("What was saved is intact.")
+        assert str(caught.value).endswith(".") and "is intact" not in str(caught.value)
+        (tmp_path / "before").touch()
+        whole = pytest.raises(StorageError, match=r"What was saved is intact\.$")
+        with whole, storage.explained(tmp_path / "x", 3):
+            raise OSError(number, os.strerror(number))
         assert caught.value.exit_code == 2
 
     def test_a_file_in_place_of_a_folder(self, tmp_path: Path) -> None:

@@ -110,9 +110,9 @@ def spec(name: str, **settings: Any) -> Spec:
 class DataConfig(Frozen):
     """Which pictures, and how they are brought to one size."""
 
-    source: Annotated[str, Field(description="a name (see `couette list data`), a folder, or hf:owner/name")] = (
-        "digits"
-    )
+    source: Annotated[
+        str, Field(description="a name (see `couette list data`), a folder, or hf:owner/name")
+    ] = "digits"
     resolution: Annotated[
         int | tuple[int, int] | None,
         Field(description="short side, or height and width, in pixels; guessed when not given"),
@@ -389,8 +389,10 @@ def parse(model: type[M], fields: Any, where: str) -> M:
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     """A validation error in words, with the nearest field for an unknown one."""
-    lines = []
-    for fault in error.errors(include_url=False, include_context=False):
+    lines: list[str] = []
+    taken: dict[str, list[str]] = {}
+    given: dict[str, Any] = {}
+    for fault in error.errors(include_url=False):
         path = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             fields = _fields_at(model, fault["loc"][:-1])
@@ -400,10 +402,69 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         elif fault["type"] == "missing":
             lines.append(f"The setting '{path}' is missing in {where}.")
         else:
+            place, kind = _place(model, fault["loc"])
+            wanted = _wanted(fault, kind)
+            if place and wanted:
+                taken.setdefault(place, []).append(wanted)
+                given[place] = fault["input"]
+                continue
             message = fault["msg"].removeprefix("Value error, ")
-            given = "" if not path else f" {path} = {fault['input']!r}:"
-            lines.append(f"In {where},{given} {message[:1].lower()}{message[1:]}.")
+            # A whole group is not shown: the message names what is wrong in it.
+            whole = not path or isinstance(fault["input"], Mapping | BaseModel)
+            value = "" if whole else f" {path} = {fault['input']!r}:"
+            lines.append(f"In {where},{value} {message[:1].lower()}{message[1:]}.")
+    start = "" if where in _PLAIN else f"In {where}, "
+    for place, words in taken.items():
+        either = " or ".join(dict.fromkeys(words))
+        lines.append(f"{start}{place} takes {either}, not {given[place]!r}.")
     return " ".join(lines)
+
+
+_PLAIN = ("the settings", "the sampling settings", "the flags")
+"""Where a setting needs no more than its name to be found."""
+_BOUNDS = {
+    "greater_than": "{} greater than {gt:g}",
+    "greater_than_equal": "{} of {ge:g} or more",
+    "less_than": "{} less than {lt:g}",
+    "less_than_equal": "{} of {le:g} at most",
+}
+_KINDS = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+}
+
+
+def _wanted(fault: Any, kind: Any) -> str | None:
+    """What a setting takes, in words; None for what pydantic says best itself."""
+    if fault["type"] in _BOUNDS:
+        kinds = str(kind)
+        number = "a whole number" if "int" in kinds and "float" not in kinds else "a number"
+        return _BOUNDS[fault["type"]].format(number, **fault["ctx"])
+    if fault["type"] == "literal_error":
+        return str(fault["ctx"]["expected"])
+    return _KINDS.get(fault["type"])
+
+
+def _place(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, Any]:
+    """The setting that a fault is about, and its type; a union's branches are no part of it."""
+    path: list[str] = []
+    kind: Any = model
+    for part in loc:
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            break
+        field = kind.model_fields.get(str(part))
+        if field is None:
+            break
+        path.append(str(part))
+        kind = field.annotation
+    return ".".join(path), kind
 
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

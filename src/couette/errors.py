@@ -12,6 +12,8 @@
     ├── NotFinite                4   a prediction is not finite
     └── Interrupted            130   SIGINT or SIGTERM, after the run was saved (143 for SIGTERM)
 
+`DamagedCheckpoint` is a warning: something older was used instead.
+
 A message says what was given, what is expected and what to do next, in a sentence or two.
 """
 
@@ -19,6 +21,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+
+_FEW = 12
+"""Names that can still be read in one line."""
+_LISTED = {
+    **{kind: f"{kind}s" for kind in ("sampler", "network", "schedule", "guider", "figure")},
+    "time grid": "grids",
+    "recipe": "recipes",
+}
+"""What `couette list` calls the families that may be long."""
 
 
 class CouetteError(Exception):
@@ -54,6 +65,8 @@ class UnknownName(InputError):
             hint = f"it is called '{name}' here{''.join(f' (with {each})' for each in flags)}."
         elif near:
             hint = f"did you mean '{near}'?"
+        elif len(names) > _FEW and kind in _LISTED:
+            hint = f"`couette list {_LISTED[kind]}` shows the {len(names)} there are."
         else:
             hint = f"choose one of: {', '.join(names)}."
         super().__init__(f"There is no {kind} '{given}'; {hint}")
@@ -73,6 +86,10 @@ class ShapeError(InputError):
 
 class CheckpointError(InputError):
     """A saved model or run that is missing, damaged, or of another shape."""
+
+
+class DamagedCheckpoint(UserWarning):
+    """The newest checkpoint of a run is damaged, and an older one is used in its place."""
 
 
 class StorageError(CouetteError):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 import yaml
 
 from couette.config import RunConfig, parse
-from couette.errors import CheckpointError, InputError, nearest
+from couette.errors import CheckpointError, DamagedCheckpoint, InputError, nearest
 from couette.storage import (
     check_folder,
     explained,
@@ -40,6 +41,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 STATE = "state.json"
+_SETTINGS = "model.json"
 
 
 class RunFolder:
@@ -93,7 +95,10 @@ class RunFolder:
         try:
             fields = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-            raise CheckpointError(f"{self.config_path} can't be read: {error}.") from None
+            raise CheckpointError(
+                f"{self.config_path} can't be read{_reason(error)}; mend it there, or draw with a "
+                f"checkpoint in {self.checkpoints}, which needs no such file."
+            ) from None
         return parse(RunConfig, fields, str(self.config_path))
 
     def facts(self) -> dict[str, Any]:
@@ -122,32 +127,70 @@ class RunFolder:
 
     def newest(self) -> Path | None:
         """The newest checkpoint that is whole: `last`, or the one before where that is damaged."""
+        return self.found()[0]
+
+    def found(self) -> tuple[Path | None, dict[Path, str]]:
+        """The newest whole checkpoint, and the damaged ones that were met before it, with why."""
         candidates = self.numbered()
         named = self._named()
         if named in candidates:
             candidates = [named, *(each for each in candidates if each != named)]
+        damaged: dict[Path, str] = {}
         for folder in candidates:
             try:
                 check_folder(folder)
-            except CheckpointError:
+            except CheckpointError as error:
+                damaged[folder] = str(error)
                 continue
-            return folder
-        return None
+            return folder, damaged
+        return None, damaged
 
     def model_folder(self) -> Path:
         """The folder to load the run's model from.
 
+        Warns:
+            DamagedCheckpoint: the newest is damaged, and which one is used instead.
+
         Raises:
-            CheckpointError: no run, or no whole checkpoint yet.
+            CheckpointError: no run, or no whole checkpoint.
         """
         self._need()
-        folder = self.newest()
+        folder, damaged = self.found()
+        if folder is None and damaged:
+            raise CheckpointError(self.all_damaged(damaged))
         if folder is None:
             raise CheckpointError(
-                f"The run in {self.path} has no whole checkpoint yet; train it further with "
-                "--resume."
+                f"The run in {self.path} has no checkpoint yet; train it with couette train --out "
+                f"{self.path} --resume."
+            )
+        if damaged:
+            names = " and ".join(str(each) for each in damaged)
+            warnings.warn(
+                f"{names} {'is' if len(damaged) == 1 else 'are'} damaged; step "
+                f"{step_of(folder):,} is used instead.",
+                DamagedCheckpoint,
+                stacklevel=2,
             )
         return folder
+
+    def all_damaged(self, damaged: Mapping[Path, str]) -> str:
+        """What to say where no checkpoint is whole.
+
+        Args:
+            damaged: why each of them is not.
+        """
+        newest, reason = next(iter(damaged.items()))
+        if reason.startswith(f"{newest / _SETTINGS} was edited"):
+            return (
+                f"{newest / _SETTINGS} was edited or is damaged; put back what was there. How the "
+                f"run draws is set in {self.config_path}."
+            )
+        which = "The only checkpoint" if len(damaged) == 1 else f"All {len(damaged)} checkpoints"
+        verb = "is" if len(damaged) == 1 else "are"
+        return (
+            f"{which} in {self.checkpoints} {verb} damaged ({reason.partition(';')[0].strip('.')})"
+            "; put back a copy, or remove that folder and train again with --resume."
+        )
 
     def sweep(self) -> None:
         """Remove what a killed process left half written."""
@@ -232,8 +275,14 @@ class RunFolder:
             return None
 
     def _need(self) -> None:
-        if not self.exists():
-            raise CheckpointError(f"There is no run in {self.path}{_neighbours(self.path)}")
+        if self.exists():
+            return
+        if kept := self.numbered():
+            raise CheckpointError(
+                f"{self.path} has checkpoints but no config.yaml; put that back to go on with the "
+                f"run, or use a checkpoint by itself: {kept[0]}."
+            )
+        raise CheckpointError(f"There is no run in {self.path}{_neighbours(self.path)}")
 
 
 def find_model(path: Path) -> Path:
@@ -245,6 +294,21 @@ def find_model(path: Path) -> Path:
     if (path / "model.json").exists():
         return path
     return RunFolder(path).model_folder()
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was written at, by its name."""
+    return int(checkpoint.name.rpartition("_")[2])
+
+
+def _reason(error: Exception) -> str:
+    """Where in a file of settings something is wrong, and what, in a few words."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is not None:
+        return f" at line {mark.line + 1} ({getattr(error, 'problem', None) or 'not YAML'})"
+    if isinstance(error, OSError):
+        return f" ({error.strerror})"
+    return " (it is not YAML as UTF-8 text)"
 
 
 def _remove(folder: Path) -> None:

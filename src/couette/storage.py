@@ -45,7 +45,37 @@ def explained(path: Path, needed: int) -> Iterator[None]:
             problem = "permission is denied; choose another place with --out"
         else:
             problem = f"{error.strerror or error}; choose another place with --out"
-        raise StorageError(f"Can't write {path}: {problem}. What was saved is intact.") from error
+        kept = " What was saved is intact." if _saved_beside(path) else ""
+        raise StorageError(f"Can't write {path}: {problem}.{kept}") from error
+
+
+def check_room(folder: Path, needed: int, what: str) -> None:
+    """Refuse a disk without room for `needed` bytes; makes nothing.
+
+    Args:
+        folder: where they are to go; it need not exist yet.
+        needed: how many.
+        what: what they are, in the plural.
+
+    Raises:
+        StorageError: with both figures.
+    """
+    present = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    with explained(folder, needed):
+        free = shutil.disk_usage(present).free
+    if free < needed:
+        raise StorageError(
+            f"{what} in {folder} will need {_amount(needed)}, and the disk has {_amount(free)} "
+            "free; free some space, or choose another place with --out."
+        )
+
+
+def _saved_beside(path: Path) -> bool:
+    """Whether something is there that a failed write has left as it was."""
+    try:
+        return path.exists() or any(not p.name.startswith(".") for p in path.parent.iterdir())
+    except OSError:
+        return False
 
 
 def check_writable(folder: Path) -> None:
@@ -208,7 +238,9 @@ def check_folder(path: Path) -> None:
         except (OSError, ValueError):
             raise CheckpointError(f"{path} lacks {name!r}; use another checkpoint.") from None
         if found != digest:
-            raise CheckpointError(f"{path / name} is damaged (its hash differs).")
+            raise CheckpointError(
+                f"{path / name} was edited or is damaged; use another checkpoint."
+            )
 
 
 def sweep(parent: Path) -> None:

@@ -14,7 +14,9 @@ import pytest
 import yaml
 from PIL import Image
 
+import couette.figures  # noqa: F401  (here, not while a test has put something else in place)
 from couette.cli import VERBS, main
+from couette.cli.options import ALIASES, DRAWING
 from small_runs import FAST, losses, session
 
 POINTS = (
@@ -163,7 +165,7 @@ class TestTrain:
             ((*POINTS, "--steps", "0"), "steps"),
             ((*POINTS, "--steps", "-3"), "steps"),
             ((*POINTS, "--epochs", "-1"), "epochs"),
-            ((*POINTS, "--batch", "0"), "batch"),
+            ((*POINTS, "--batch", "-1"), "batch"),
             ((*POINTS, "--lr", "0"), "lr"),
             ((*POINTS, "--lr", "nan"), "lr"),
             ((*POINTS, "--training.accumulate", "3"), "accumulate 3 does not divide batch 16"),
@@ -174,6 +176,9 @@ class TestTrain:
             ((*POINTS, "--resume"), "say which run"),
             (("--out", "nowhere", "--resume"), "There is no run in nowhere"),
             (("digits", "--resolution", "0"), "resolution"),
+            (("moons", "--network", "unet"), "is for pictures, and 'moons' holds points"),
+            (("digits", "--data.background", "mauvish"), "'mauvish' is no colour"),
+            (("digits", "--center_crop"), "always scaled on the short side and cropped at the"),
             (("digits", "--network", "unet", "--network.patch", "99"), "patch"),
             (("digits", "--network", "berkeley", "--resolution", "18"), "18"),
         ],
@@ -215,6 +220,88 @@ class TestTrain:
         assert (result.code, "step 2" in result.out) == (0, True), result
 
 
+def pictures(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for seed in range(8):
+        pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{seed}.png")
+
+
+class TestMoved:
+    """A run is found from any working directory, and told where its pictures are now."""
+
+    TRAIN = (
+        *("train", "here/pics", "--network", "unet:size=tiny,width=8", "--batch", 4),
+        *("--runtime.dtype", "float32", "--runtime.threads", 1, "--steps", 1, "--out", "run"),
+    )
+
+    def test_from_elsewhere(
+        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pictures(Path("here/pics"))
+        assert shell(*self.TRAIN).code == 0
+        config = yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))
+        assert config["data"]["source"] == str(tmp_path / "here/pics")
+        facts = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
+        assert facts["source"] == "here/pics"
+        monkeypatch.chdir(tmp_path / "here")
+        assert shell("train", "--resume", "--out", "../run", "--steps", 2).code == 0
+        Path("pics").rename("moved")
+        said = f"The pictures of this run were at {tmp_path / 'here/pics'}, which is not there; "
+        err = shell.refused("train", "--resume", "--out", "../run", "--steps", 3)
+        assert err == (
+            f"couette: {said}give their new place: couette train NEWPATH --resume --out ../run.\n"
+        )
+        err = shell.refused("eval", "../run")
+        assert err == f"couette: {said}give their new place: couette eval ../run NEWPATH.\n"
+        again = ("train", "moved", "--resume", "--out", "../run", "--steps", 3)
+        assert shell(*again).code == 0
+        config = yaml.safe_load(Path("../run/config.yaml").read_text(encoding="utf-8"))
+        assert config["data"]["source"] == str(tmp_path / "here/moved")
+
+
+class TestDamage:
+    """What is left of a run is used, and said; what is not is told apart."""
+
+    @pytest.fixture
+    def run(self, shell: Shell, tmp_path: Path) -> Path:
+        flags = ("--steps", 4, "--training.save-every", 2)
+        assert shell("train", *POINTS, "--out", "run", *flags).code == 0
+        (tmp_path / "run/checkpoints/step_00000004/network.safetensors").write_bytes(b"")
+        return Path("run")
+
+    SAID = "run/checkpoints/step_00000004 is damaged; step 2 is used instead."
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("sample", "run", "--count", 2, "--steps", 2),
+            ("show", "run", "dye", "--steps", 2),
+            ("lab", "run", "--samplers", "heun", "--steps", 2, "--count", 2),
+        ],
+    )
+    def test_an_older_checkpoint_is_said(
+        self, shell: Shell, run: Path, words: tuple[object, ...]
+    ) -> None:
+        result = shell(*words, "--json")
+        assert (result.code, result.err) == (0, f"couette: {self.SAID}\n")
+        assert json.loads(result.out)["notes"] == [self.SAID]
+
+    def test_what_is_trained_again_is_said(self, shell: Shell, run: Path) -> None:
+        result = shell("train", "--out", run, "--resume")
+        line = "step_00000004 is damaged; going on from step 2, 2 steps are trained again"
+        assert line in result.out.splitlines()
+
+    def test_a_network_edited_by_hand(self, shell: Shell, run: Path) -> None:
+        config = run / "config.yaml"
+        text = config.read_text(encoding="utf-8")
+        config.write_text(text.replace("hidden: 8", "hidden: 16"), encoding="utf-8")
+        assert (
+            "config.yaml says network points:hidden=16, but it was trained as points:hidden=8; "
+            "put that back" in shell.refused("train", "--out", run, "--resume")
+        )
+
+
 class TestSample:
     FEW = ("--count", 2, "--steps", 2)
 
@@ -237,7 +324,7 @@ class TestSample:
     def test_settings_out_of_reach(self, shell: Shell, runs: Path) -> None:
         for scale in ("nan", "inf", 1e308):
             err = shell.refused("sample", runs / "labelled", *self.FEW, "--guidance", scale)
-            assert "guidance = " in err
+            assert "--guidance takes " in err
         err = shell.refused("train", *POINTS, "--steps", 1, "--training.betas", 2, 3)
         assert "less than 1" in err
         err = shell.refused("eval", runs / "labelled", "--sampler", "ddim:eta")
@@ -271,13 +358,61 @@ class TestSample:
         with Image.open("b.png") as image:
             assert not image.text  # type: ignore[attr-defined]
 
+    def test_what_differs_is_in_the_name_and_nothing_is_lost(
+        self, shell: Shell, runs: Path
+    ) -> None:
+        shutil.copytree(runs / "labelled", "run")
+
+        def drawn(*flags: object) -> str:
+            result = shell("sample", "run", "--count", 2, *flags, "--json")
+            assert (result.code, result.err) == (0, "")
+            return Path(json.loads(result.out)["paths"][0]).relative_to("run/pictures").as_posix()
+
+        assert drawn("--steps", 2) == "seed0-2steps-2.png"
+        flags = ("--steps", 2, "--sampler", "ddim:eta=0.5", "--guidance", 2, "--weights", "raw")
+        named = "seed0-ddim_eta=0.5-2steps-guidance2-each-raw-2"
+        assert drawn(*flags, "--label", "each") == f"{named}.png"
+        assert drawn(*flags, "--label", 3) == f"{named.replace('each', 'label3')}.png"
+        before = files(Path())
+        assert drawn("--steps", 2) == "seed0-2steps-2.png"  # the same picture
+        assert files(Path()) == before
+        with Image.open("run/pictures/seed0-2steps-2.png") as image:
+            image.save("run/pictures/seed0-2steps-2.png")  # one that nothing is known of
+        kept = Path("run/pictures/seed0-2steps-2.png").read_bytes()
+        assert drawn("--steps", 2) == "seed0-2steps-2_2.png"
+        assert Path("run/pictures/seed0-2steps-2.png").read_bytes() == kept
+        assert drawn("--steps", 2, "--format", "png") == "seed0-2steps-2/00000.png"
+        assert drawn("--steps", 2, "--format", "png") == "seed0-2steps-2/00000.png"
+        assert (
+            drawn("--steps", 2, "--format", "png", "--no-metadata") == "seed0-2steps-2_2/00000.png"
+        )
+
+    def test_the_metadata_tell_labels_and_weights(self, shell: Shell, runs: Path) -> None:
+        def told(path: str) -> tuple[dict[str, object], str]:
+            with Image.open(path) as image:
+                text = image.text  # type: ignore[attr-defined]
+            return json.loads(text["couette"]), text["parameters"]
+
+        few = ("sample", runs / "labelled", "--steps", 2, "--label", "each", "--count", 3)
+        assert shell(*few, "--out", "a.png").code == 0
+        own, line = told("a.png")
+        assert (own["labels"], own["count"], own["first"]) == (["0", "1", "2"], 3, 0)
+        assert own["weights"] == "average"
+        assert line.endswith(", Labels: 0; 1; 2")
+        assert shell(*few, "--format", "png", "--weights", "raw", "--out", "each").code == 0
+        own, line = told("each/00001.png")
+        assert (own["labels"], own["count"], own["first"]) == (["1"], 1, 1)
+        assert own["weights"] == "raw"
+        assert line.endswith(", Label: 1")
+
     def test_an_exact_world_stands_for_a_run(self, shell: Shell, runs: Path) -> None:
         world = "exact:digits:resolution=8,limit=200"
         few = ("--count", 2, "--steps", 3)
         flags = ("--schedule", "flow", "--label", 3, "--guidance", 2, "--sampler", "ddim")
         result = shell("sample", world, *few, *flags, "--json")
         assert (result.code, result.err) == (0, "")
-        path = "exact-digits-resolution=8-limit=200-schedule=flow/pictures/seed0-label3-2.png"
+        name = "seed0-ddim-3steps-guidance2-label3-2.png"
+        path = f"exact-digits-resolution=8-limit=200-schedule=flow/pictures/{name}"
         assert json.loads(result.out)["paths"] == [path]
         with Image.open(path) as image:
             assert "CFG scale: 2" in image.text["parameters"]  # type: ignore[attr-defined]
@@ -301,6 +436,9 @@ class TestSample:
             ("labelled", ("--steps", "0"), "steps"),
             ("labelled", ("--count", "0"), "at least 1, not 0"),
             ("labelled", ("--count", "-4"), "at least 1, not -4"),
+            ("labelled", ("--seed", "-1"), "A seed is a whole number from 0 to 2^63 - 1, not -1"),
+            ("labelled", ("--seed", str(2**63)), "A seed is a whole number"),
+            ("labelled", ("--sampler", "zzzz"), "; `couette list samplers` shows the "),
             ("labelled", ("--batch", "0"), "at least one picture, not 0"),
             ("labelled", ("--guidance", "nan"), "guidance"),
             ("labelled", ("--format", "npz", "--out", "x.png"), "writes one .npz file"),
@@ -317,6 +455,28 @@ class TestSample:
         self, shell: Shell, runs: Path, run: str, arguments: tuple[str, ...], words: str
     ) -> None:
         assert words in shell.refused("sample", runs / run, *arguments)
+
+    @pytest.mark.parametrize(
+        ("flags", "says"),
+        [
+            (("--steps", 0), "--steps takes a whole number of 1 or more, not 0."),
+            (("--cout", 3), "couette sample has no flag --cout; did you mean --count?"),
+            (("--count", "x"), "--count takes a whole number, not 'x'."),
+            (("--steps", "x"), "--steps takes a whole number, not 'x'."),
+            (("--format", "jpeg"), "--format takes one of grid, png, npz, gif, not 'jpeg'."),
+            (("--count",), "--count needs a value; see couette sample --help."),
+            (("more",), "couette sample has no use for 'more'; see couette sample --help."),
+        ],
+    )
+    def test_refusals_are_one_sentence(
+        self, shell: Shell, runs: Path, flags: tuple[object, ...], says: str
+    ) -> None:
+        assert shell.refused("sample", runs / "plain", *flags) == f"couette: {says}\n"
+
+    def test_a_device_that_is_not_here(self, shell: Shell, runs: Path) -> None:
+        err = shell.refused("sample", runs / "plain", "--device", "mps")
+        assert "leave out --device" in err
+        assert "--runtime" not in err
 
     def test_out_in_a_file(self, shell: Shell, runs: Path) -> None:
         Path("file").touch()
@@ -337,6 +497,33 @@ class TestSample:
         assert "did you mean 'unet'?" in shell.refused("sample", "copy")
 
 
+class TestTheirWords:
+    """What users of diffusers type is understood, and told in the help."""
+
+    def test_drawing(self, shell: Shell, runs: Path) -> None:
+        flags = ("--num_inference_steps", 2, "--guidance_scale=2", "--num_images", 3)
+        assert shell("sample", runs / "labelled", *flags, "--output_dir", "a.png").code == 0
+        with Image.open("a.png") as image:
+            own = json.loads(image.text["couette"])  # type: ignore[attr-defined]
+        sampling = own["sampling"]
+        assert (sampling["steps"], sampling["guidance"], own["count"]) == (2, 2.0, 3)
+
+    def test_training(self, shell: Shell) -> None:
+        flags = ("--random_flip", "--lr_warmup_steps", 7, "--max_train_steps", 1)
+        small = ("--data.limit", 40, "--network", "unet:size=tiny,width=8", "--batch", 8)
+        result = shell("train", "digits", *small, *flags, "--out", "run")
+        assert (result.code, "Trained 1 step." in result.out) == (0, True), result
+        config = yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))
+        assert (config["data"]["flip"], config["training"]["warmup"]) == (True, 7)
+
+    @pytest.mark.parametrize("verb", ["train", "sample", "eval", "lab"])
+    def test_help(self, shell: Shell, verb: str) -> None:
+        result = shell(verb, "--help")
+        assert result.code == 0
+        for name in ALIASES if verb == "train" else DRAWING:
+            assert f"--{name.replace('-', '_')}" in result.out
+
+
 class TestMain:
     def test_nothing_and_versions(self, shell: Shell) -> None:
         assert "usage: couette VERB" in shell().out
@@ -350,6 +537,9 @@ class TestMain:
         assert result.code == 2
         assert "Traceback" in result.err
         assert result.err.endswith("did you mean 'digits'?\n")
+
+    def test_list_says_what_else_data_may_be(self, shell: Shell) -> None:
+        assert "or hf:owner/name, pictures of the Hugging Face hub" in shell("list", "data").out
 
     @pytest.mark.parametrize("family", ["samplers", "worlds", "recipes", "networks", "data"])
     def test_list(self, shell: Shell, family: str) -> None:
@@ -370,10 +560,20 @@ class TestMain:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--training.lr", "-1"), "training.lr = -1.0: input should be greater than 0"),
-        (("--training.lr", "nan"), "training.lr = nan: input should be a finite number"),
-        (("--network", "unet", "--network.width", "2"), "In network 'unet', width = 2"),
-        (("--steps", "-5"), "training.steps = -5"),
+        (("--training.lr", "-1"), "couette: --lr takes a number greater than 0, not -1.0.\n"),
+        (("--training.lr", "nan"), "couette: --lr takes a finite number, not nan.\n"),
+        (("--network", "unet", "--network.width", "2"), "In network 'unet', width takes a whole"),
+        (("--steps", "-5"), "couette: --steps takes a whole number of 1 or more, not -5.\n"),
+        (("--training.save-every", "0"), "takes a whole number greater than 0 or 'epoch', not 0"),
+        (
+            ("--training.accumulate", 7, "--training.batch", 4),
+            "couette: In the settings, accumulate 7 does not divide batch 4.\n",
+        ),
+        (("--epoch", 3), "couette: couette train has no flag --epoch; did you mean --epochs?\n"),
+        (("--trainig.lr", 3), "has no flag --trainig.lr; did you mean --training.lr?"),
+        (("--weight-decai", 3), "did you mean --training.weight-decay?"),
+        (("--zzzzzz", 3), "has no flag --zzzzzz; couette train --help lists those there are.\n"),
+        (("--steps", "many"), "couette: --steps takes a whole number, not 'many'.\n"),
     ],
 )
 def test_a_value_out_of_range_is_one_sentence(

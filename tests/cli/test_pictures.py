@@ -16,7 +16,7 @@ def test_a_batchs_files_are_there_before_the_next_is_drawn(tmp_path: Path) -> No
         assert sorted(p.name for p in tmp_path.iterdir()) == ["00000.png", "00001.png"]
         yield torch.full((1, 1, 4, 4), 1.0)
 
-    paths = list(_files(batches(), tmp_path, {"parameters": "Steps: 2"}))
+    paths = list(_files(batches(), tmp_path, lambda index: {"parameters": "Steps: 2"}))
     assert [p.name for p in paths] == ["00000.png", "00001.png", "00002.png"]
     shades, indices = [], []
     for path in paths:

@@ -352,3 +352,10 @@ def test_emoji(shared_data: Path) -> None:
     corners = train.values[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners == 255).all(-1).all(-1).float().mean() > 0.5
     assert torch.equal(train.pictures(torch.tensor([5]))[0, :, 3, 4], train.values[5, 3, 4])
+
+
+def test_metadata_that_are_no_json_name_the_line(tmp_path: Path, save: Save) -> None:
+    save("a.png"), save("b.png")
+    (tmp_path / "set" / "metadata.jsonl").write_text("\n{file_name: a.png}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"\(line 2 of metadata\.jsonl is not JSON\); mend it"):
+        open_data(DataConfig(source=str(tmp_path / "set")))

@@ -84,10 +84,34 @@ def test_a_damaged_saved_set_is_refused(datasets: Any, tmp_path: Path) -> None:
 def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ConfigError, match=r"pip install couette\[data\]"):
-        open_data(DataConfig(source="someone/something"))
+        open_data(DataConfig(source="hf:someone/something"))
 
 
 def test_a_name_that_cannot_be_had_is_said(datasets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match="'someone/something' is no folder here and could not be"):
-        open_data(DataConfig(source="someone/something"))
+    said = (
+        r"'hf:someone/something' could not be had from the Hugging Face hub \(.*\); check the name"
+    )
+    with pytest.raises(DataError, match=said):
+        open_data(DataConfig(source="hf:someone/something"))
+    with pytest.raises(DataError, match="write hf:owner/name"):
+        open_data(DataConfig(source="hf:something"))
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_quietly(
+    datasets: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    asked = []
+
+    def silent(self: object, name: str, **_: object) -> None:
+        asked.append(name)
+        raise ConnectionError
+
+    monkeypatch.setattr(hub.HfApi, "dataset_info", silent)
+    monkeypatch.setattr(hub.utils._http, "http_backoff", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(DataError, match="could not be had"):
+        open_data(DataConfig(source="hf:someone/something"))
+    assert asked == ["someone/something"]
+    assert not caplog.records
+    assert not datasets.config.HF_HUB_OFFLINE

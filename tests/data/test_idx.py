@@ -122,7 +122,7 @@ GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "starts with nothing"),
+        (b"", "is cut off in its header"),
         (b"\x89PNG" + GOOD[4:], "starts with 89 50 4e 47"),
         (GOOD[:2] + b"\x0d" + GOOD[3:], "no IDX file of bytes with 3 axes"),
         (idx(np.zeros(4, np.uint8)), "no IDX file of bytes with 3 axes"),
@@ -178,3 +178,21 @@ def test_mnist(shared_data: Path) -> None:
         *(5923, 6742, 5958, 6131, 5842),
         *(5421, 5918, 6265, 5851, 5949),
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is cut off in its header"),
+        (b"\0\0\x08", "is cut off in its header"),
+        (bytes(4), "starts with zeros"),
+        (bytes(4000), "starts with zeros"),
+        (b"abcd", "is no IDX file of bytes with 3 axes: it starts with 61 62 63 64"),
+    ],
+)
+def test_a_header_that_is_damaged_is_told_from_another_file(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        read_idx(tmp_path / "a", 3, 1000)

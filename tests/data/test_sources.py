@@ -28,23 +28,38 @@ def test_what_is_neither_name_nor_folder_is_refused() -> None:
 
 
 @pytest.mark.parametrize("given", ["./digits", "/no/such/folder", "~/nowhere", "a/b/c"])
-def test_a_path_that_is_not_there_is_no_misspelt_name(given: str) -> None:
+def test_a_path_that_is_not_there_is_no_misspelt_name(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(DataError, match=f"There is no folder '{given}'; check the path"):
         open_data(DataConfig(source=given))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("mnist/x", "did you mean 'mnist'? A data set of the Hugging Face hub is hf:mnist/x."),
+        ("set/catz", "did you mean 'set/cats'? A data set of the Hugging Face hub is hf:set/catz."),
+        ("./sett/cats", "did you mean 'set'?"),
+        ("q/v", "check the path. A data set of the Hugging Face hub is hf:q/v."),
+    ],
+)
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(
+    given: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("couette.data.sources.open_hub", lambda *_: pytest.fail("asked"))
+    (tmp_path / "set" / "cats").mkdir(parents=True)
+    with pytest.raises(DataError) as caught:
+        open_data(DataConfig(source=given))
+    assert str(caught.value) == f"There is no folder '{given}'; {words}"
 
 
 def test_the_nearest_name_is_given() -> None:
     with pytest.raises(UnknownName, match="did you mean 'fashion-mnist'"):
         open_data(DataConfig(source="fashion_mnist"))
-
-
-def test_a_path_into_a_folder_that_is_here_is_no_hub_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
-    with pytest.raises(UnknownName):
-        open_data(DataConfig(source="data/cats"))
 
 
 def test_a_file_is_refused(save: Save) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from couette.errors import ShapeError
-from couette.evaluation.distances import frechet, kernel, sliced
+from couette.evaluation.distances import coverage, frechet, kernel, sliced
 
 
 def normal(count: int, *scales: float, shift: float = 0.0, seed: int = 0) -> torch.Tensor:
@@ -111,3 +111,15 @@ def test_points_that_do_not_fit_are_refused(other: torch.Tensor) -> None:
     for distance in (frechet, kernel, sliced):
         with pytest.raises(ShapeError, match="2 points of one dimension"):
             distance(torch.ones(5, 2), other)
+
+
+def test_coverage_is_of_variety_not_of_likeness() -> None:
+    """As many real pictures cover nearly all, half of the space some more than half of them, one
+    covers next to nothing, and samples far from everything add nothing."""
+    real, more = normal(600, 1, 1, 1, seed=1), normal(600, 1, 1, 1, seed=2)
+    assert coverage(more, real) == pytest.approx(1 - 2**-5, abs=0.02)
+    half = more[more[:, 0] > 0]
+    assert coverage(half, real) == pytest.approx(0.5, abs=0.12)
+    assert coverage(more[:1].expand(600, -1), real) < 0.03
+    assert coverage(torch.cat((half, half + 100)), real) == coverage(half, real)
+    assert coverage(more, real[:1]) == 1

@@ -10,12 +10,24 @@ import pytest
 import torch
 
 from couette import api
-from couette.config import Spec, spec
+from couette.config import DataConfig, Spec, spec
 from couette.contracts import Level
+from couette.data import open_data
 from couette.errors import InputError, Interrupted
+from couette.evaluation.judge import Judge
 from couette.exact import named
 from couette.generate import in_turn, sampling_of
-from couette.laboratory import Bench, Outcome, Results, Trial, search, trials
+from couette.laboratory import (
+    Bench,
+    Outcome,
+    Results,
+    Trial,
+    carry_out,
+    draw_lab,
+    measured_on,
+    search,
+    trials,
+)
 from couette.laboratory.carry import planned, searched
 from couette.laboratory.compare import fine_times
 from couette.model import Model, exact_model
@@ -214,3 +226,39 @@ def test_the_winner_becomes_the_runs_own(tmp_path: Path) -> None:
     again = session(tmp_path / "run", {}, resume=True, length={"steps": 5})
     losses(again)
     assert api.load(tmp_path / "run").config.sampling == after
+
+
+def test_scales_of_guidance_are_compared(tmp_path: Path) -> None:
+    """Each against its own fine solution; a scale is part of a trial's name."""
+    given = {"samplers": ["heun"], "count": 4, "out": tmp_path, "device": "cpu"}
+    results, _ = api.lab("exact:mixture", steps=(8,), guidance=(1, 3), **given)
+    assert [each.guidance for each in results] == [1, 3]
+    assert len({each.trial for each in results}) == 2
+    errors = [each.error for each in results]
+    assert all(error is not None and error < 0.5 for error in errors)
+
+
+def test_guidance_of_a_model_without_classes_is_refused(tmp_path: Path) -> None:
+    untold = {**POINTS, "diffusion": {"drop": 1.0}}
+    losses(session(tmp_path / "run", untold, length={"steps": 2}))
+    with pytest.raises(InputError, match="guidance"):
+        api.lab(tmp_path / "run", steps=(3,), guidance=(1, 2))
+
+
+def test_accuracy_and_coverage_go_with_the_scale(tmp_path: Path) -> None:
+    """On an exact world judged by the pictures it is a world of. The unconditional one was asked
+    for nothing, and real pictures cover real ones."""
+    model = exact_model(named("exact:mixture"))
+    splits = open_data(DataConfig(source="digits", resolution=8))
+    assert splits.test is not None
+    judge = Judge(splits.train, splits.test, count=150, alike=True)
+    bench = Bench(model, in_turn(model, 10), judge=judge, fine=16)
+    results = Results(tmp_path, measured_on(model, bench))
+    carry_out(bench, planned(bench, [spec("dpmpp-2m")], [], [8], [0, 1, 4]), results)
+    nothing, plain, strong = results
+    assert nothing.accuracy is None and plain.accuracy is not None and strong.accuracy is not None
+    assert plain.accuracy > 0.8
+    assert judge.floor.distances.coverage == pytest.approx(1, abs=0.15)
+    assert plain.coverage is not None and strong.coverage is not None
+    assert strong.coverage < plain.coverage
+    assert tmp_path / "guidance.png" in draw_lab(results, tmp_path)

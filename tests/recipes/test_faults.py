@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,25 @@ class TestDiskFull:
         disk.full = False
         assert list(losses(session(tmp_path, {}, resume=True))) == [4, 5]
 
+    def test_no_room_is_found_before_the_first_step(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Weights, average and two moments of each weight, for keep + 1 checkpoints."""
+        run = session(tmp_path / "run", POINTS, length={"steps": 5})
+        weights = sum(p.numel() for p in run.models["weights"].network.parameters())
+        keep = run.config.training.keep
+        most = (keep + 1) * 4 * (4 * weights)
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=most - 1))
+        said = (
+            r"3 checkpoints in .* will need \d+ kB, and the disk has \d+ kB free; free some space"
+        )
+        with pytest.raises(StorageError, match=said):
+            next(run.run())
+        assert not (tmp_path / "run").exists()
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * most))
+        assert len(losses(run)) == 5
+
     def test_the_command_line_on_a_real_limit(self, tmp_path: Path) -> None:
         """Files of up to 8 kB: settings fit, weights do not."""
         out = tmp_path / "run"
@@ -123,8 +143,7 @@ class TestDiskFull:
         )
         assert code == 2
         assert re.fullmatch(
-            r"couette: Can't write .*: the disk is full \(\d+ kB are needed\); free some space\. "
-            r"What was saved is intact\.\n",
+            r"couette: Can't write .*: the disk is full \(\d+ kB are needed\); free some space\.\n",
             errors,
         )
         assert RunFolder(out).newest() is None

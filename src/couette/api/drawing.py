@@ -12,9 +12,20 @@ from torch import Tensor
 from couette import generate
 from couette.config import RuntimeConfig, parse
 from couette.contracts import Step
+from couette.errors import InputError
 from couette.model import Model
 from couette.opening import open_model
 from couette.runtime import choose
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that noise can't be drawn from.
+
+    Raises:
+        InputError: below 0, or of more than 63 bits.
+    """
+    if not 0 <= seed < 2**63:
+        raise InputError(f"A seed is a whole number from 0 to 2^63 - 1, not {seed}.")
 
 
 def load(
@@ -64,6 +75,7 @@ def sample(
     Raises:
         InputError: what was asked does not fit the model.
     """
+    check_seed(seed)
     held = model if isinstance(model, Model) else load(model)
     sampling = generate.sampling_of(held, **settings)
     asked = generate.ask(held, count, label, sampling)
@@ -81,6 +93,7 @@ def steps(
     **settings: Any,
 ) -> Iterator[Step]:
     """Draw one batch step by step: a generator of Steps. Arguments as for `sample`."""
+    check_seed(seed)
     held = model if isinstance(model, Model) else load(model)
     sampling = generate.sampling_of(held, **settings)
     asked = generate.ask(held, count, label, sampling)

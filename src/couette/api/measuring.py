@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from couette import generate
-from couette.api.drawing import load
+from couette.api.drawing import check_seed, load
 from couette.config import DataConfig, Spec
-from couette.data import open_data
-from couette.errors import InputError, UnknownName
+from couette.data import is_gone, open_data
+from couette.errors import DataError, InputError, UnknownName
 from couette.evaluation import Part, Report, write
 from couette.evaluation import evaluate as measure
 from couette.evaluation.judge import Judge
@@ -69,6 +69,7 @@ def evaluate(
     Raises:
         CouetteError: what was asked does not fit the model or the data.
     """
+    check_seed(seed)
     path = Path(run)
     models = _weights_of(path, device)
     drawn = {"average": list(models)[-1:], "raw": ["weights"], "both": list(models)}
@@ -80,7 +81,7 @@ def evaluate(
     sampling = generate.sampling_of(first, **settings)
     report = measure(
         models,
-        open_data(_data_of(path, first, data), progress),
+        open_data(_data_of(path, first, data, f"couette eval {run} NEWPATH"), progress),
         count=count,
         seed=seed,
         batch=batch,
@@ -102,7 +103,7 @@ def lab(
     search: Sequence[int] = (),
     count: int = 32,
     frechet: int = 0,
-    guidance: float | None = None,
+    guidance: float | Sequence[float] | None = None,
     label: int | str | Sequence[int | str] | None = None,
     seed: int = 0,
     batch: int = 64,
@@ -125,7 +126,7 @@ def lab(
         search: numbers of steps to find a grid for; those are tried beside the others.
         count: pictures whose error against a fine solution is measured.
         frechet: samples for the Fréchet distance from held-out pictures; 0 leaves it out.
-        guidance: classifier-free guidance scale; the model's own when not given.
+        guidance: a scale of guidance, or several, each in turn; the model's own when not given.
         label: as for `sample`; every class in turn when not given.
         seed, batch: of the pictures drawn.
         evaluations: the winner may take at most so many.
@@ -141,17 +142,21 @@ def lab(
     Raises:
         CouetteError: what was asked does not fit the model or the data; before anything is drawn.
     """
+    check_seed(seed)
     path = Path(run)
     if store and not RunFolder(path).exists():
         raise InputError(f"Only a run keeps a way to draw; {path} is none. Leave out --store.")
     model = load(path, device=device)
-    sampling = generate.sampling_of(model, guidance=guidance)
+    scales = [guidance] if isinstance(guidance, int | float) else list(guidance or ())
+    for scale in scales:
+        generate.guided(model, generate.sampling_of(model, guidance=scale), 1)
+    sampling = generate.sampling_of(model, guidance=scales[0] if scales else None)
     asked = generate.in_turn(model, count) if label is None else generate.ask(model, count, label)
     chosen = [_spec(each) for each in samplers]
     folder = Path(out) if out else folder_of(path) / "lab"
     check_writable(folder)
     bench = Bench(model, asked, seed=seed, batch=batch, sampling=sampling)
-    tried = planned(bench, chosen, [_spec(each) for each in grids], steps)
+    tried = planned(bench, chosen, [_spec(each) for each in grids], steps, scales)
     if frechet:
         bench.judge = _judge(path, model, frechet, seed, progress)
     results = Results(folder, measured_on(model, bench))
@@ -176,7 +181,8 @@ def _judge(
     progress: Callable[[str, int, int], None] | None,
 ) -> Judge:
     """The judge of `count` samples of a run's model, asked for every class in turn."""
-    train, test = open_data(_data_of(path, model, None), progress)
+    moved = f"couette train NEWPATH --resume --out {path}"
+    train, test = open_data(_data_of(path, model, None, moved), progress)
     if test is None or not 2 <= count <= len(train):
         raise InputError(
             f"{count} samples can't be compared with '{train.name}': give --frechet 2 to "
@@ -208,11 +214,12 @@ def _weights_of(path: Path, device: str) -> dict[str, Model]:
     return models
 
 
-def _data_of(path: Path, model: Model, data: str | Path | None) -> DataConfig:
+def _data_of(path: Path, model: Model, data: str | Path | None, new_place: str) -> DataConfig:
     """The data a model is measured against: its run's own, or others brought to its size.
 
     Raises:
         InputError: a saved model without a run, and no data named.
+        DataError: the run's data are not where they were; `new_place` says how to tell where.
     """
     held = model.config
     if is_exact(path) and data is None:
@@ -222,6 +229,11 @@ def _data_of(path: Path, model: Model, data: str | Path | None) -> DataConfig:
     if data is None:
         if config is None:
             raise InputError(f"{path} is a model without its run; say which data to measure with.")
+        if is_gone(config.source):
+            raise DataError(
+                f"The pictures of this run were at {config.source}, which is not there; give their "
+                f"new place: {new_place}."
+            )
         return config
     base = config or DataConfig()
     if model.is_points:

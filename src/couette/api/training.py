@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from couette.config import RunConfig, Spec
-from couette.data import POINTS
-from couette.errors import InputError
+from couette.data import POINTS, is_gone
+from couette.errors import DataError, InputError
 from couette.recipes import RECIPES, Event, Session
 from couette.runs import RunFolder
 
@@ -83,10 +83,12 @@ def begin(
     Raises:
         CouetteError: what was asked can't be done; nothing was written.
     """
+    stored = None
     if resume:
         if out is None:
             raise InputError("To resume, say which run: --out RUN --resume.")
         config = RunFolder(Path(out)).config()
+        stored = config.data.source
         if recipe is not None and recipe != config.recipe:
             raise InputError(
                 f"{out} was begun with the recipe '{config.recipe}', not '{recipe}'; leave "
@@ -101,6 +103,11 @@ def begin(
     if seed is not None:
         config = config.replace(training={"seed": seed})
     config = with_length(config, length or {})
+    if stored is not None and config.data.source == stored and is_gone(stored):
+        raise DataError(
+            f"The pictures of this run were at {stored}, which is not there; give their new place: "
+            f"couette train NEWPATH --resume --out {out}."
+        )
     return Session(config, Path(out) if out else new_folder(config), resume=resume)
 
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from couette.errors import CouetteError, Interrupted, UnknownName
+from couette.errors import ConfigError, CouetteError, Interrupted, UnknownName
 
 VERBS = {
     "train": "train a model: couette train DATA [--recipe NAME] [--minutes M]",
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = [*(sys.argv[1:] if argv is None else argv)]
     debug = "--debug" in arguments
     arguments = [each for each in arguments if each != "--debug"]
-    sys.exit(_guarded(lambda: _dispatch(arguments), debug))
+    sys.exit(_guarded(lambda: _dispatch(arguments), debug, next(iter(arguments), "")))
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -63,13 +63,13 @@ def _dispatch(arguments: list[str]) -> int:
     return run(rest)
 
 
-def _guarded(work: Callable[[], int], debug: bool) -> int:
+def _guarded(work: Callable[[], int], debug: bool, verb: str) -> int:
     try:
         return work()
     except CouetteError as error:
         if debug:
             traceback.print_exc()
-        print(f"couette: {error}", file=sys.stderr)
+        print(f"couette: {_worded(error, verb)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("couette: stopped; what was saved before is intact.", file=sys.stderr)
@@ -87,6 +87,15 @@ def _guarded(work: Callable[[], int], debug: bool) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def _worded(error: CouetteError, verb: str) -> str:
+    """An error as the command line says it: settings as flags."""
+    if not isinstance(error, ConfigError) or verb not in VERBS:
+        return str(error)
+    from couette.cli.options import flagged
+
+    return flagged(str(error), verb)
 
 
 def _terminated(number: int, frame: object) -> None:

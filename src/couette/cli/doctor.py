@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from couette.cli.options import parse_call
+from couette.cli.asking import parse_call
 
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors", "pydantic", "tyro", "matplotlib")
 _EXTRAS = {"datasets": "couette[data]", "diffusers": "couette[dev]"}

@@ -10,13 +10,15 @@ from typing import Annotated, Literal
 import tyro
 
 from couette import api
+from couette.cli.asking import parse_call
 from couette.cli.display import Ticker
-from couette.cli.options import normal_flags, parse_call, spec_of
+from couette.cli.notes import heard
+from couette.cli.options import DRAWING, normal_flags, spec_of, told
 from couette.evaluation import Part
 
 
 def run(arguments: list[str]) -> int:
-    return parse_call(evaluate, "eval", normal_flags(arguments, aliases=False))
+    return parse_call(evaluate, "eval", normal_flags(arguments, aliases=DRAWING), told(DRAWING))
 
 
 def evaluate(
@@ -62,7 +64,7 @@ def evaluate(
             for line in part.lines():
                 print(line, flush=True)
 
-    with Ticker("opening the data") as ticker:
+    with heard() as notes, Ticker("opening the data") as ticker:
         report, paths = api.evaluate(
             run,
             data,
@@ -81,7 +83,9 @@ def evaluate(
             steps=steps,
         )
     if as_json:
-        json.dump(report.json(), sys.stdout, ensure_ascii=False, indent=2)
+        found = report.json()
+        found["notes"] = [*notes, *report.notes]
+        json.dump(found, sys.stdout, ensure_ascii=False, indent=2)
         print()
     else:
         print(f"Figures: {paths[0].parent}")

@@ -10,13 +10,15 @@ from typing import Annotated
 import tyro
 
 from couette import api
+from couette.cli.asking import parse_call
 from couette.cli.display import Ticker
-from couette.cli.options import normal_flags, parse_call, spec_of
+from couette.cli.notes import heard
+from couette.cli.options import DRAWING, normal_flags, spec_of, told
 from couette.laboratory import Outcome
 
 
 def run(arguments: list[str]) -> int:
-    return parse_call(lab, "lab", normal_flags(arguments, aliases=False))
+    return parse_call(lab, "lab", normal_flags(arguments, aliases=DRAWING), told(DRAWING))
 
 
 def lab(
@@ -29,7 +31,7 @@ def lab(
     search: tuple[int, ...] = (),
     count: int = 32,
     frechet: int = 0,
-    guidance: float | None = None,
+    guidance: tuple[float, ...] = (),
     label: str | None = None,
     seed: int = 0,
     batch: int = 64,
@@ -51,7 +53,7 @@ def lab(
         search: numbers of steps to find a grid for; those grids are tried beside the others.
         count: pictures whose error against a fine solution is measured.
         frechet: samples for the Fréchet distance from held-out pictures; 0 leaves it out.
-        guidance: classifier-free guidance scale; the model's own when not given.
+        guidance: scales of guidance, each in turn; the model's own when not given.
         label: a class by name or number; every class in turn when not given.
         seed: of the noise.
         batch: pictures drawn at once.
@@ -66,7 +68,7 @@ def lab(
         if not as_json:
             print(_line(outcome), flush=True)
 
-    with Ticker("opening the model") as ticker:
+    with heard() as notes, Ticker("opening the model") as ticker:
         results, paths = api.lab(
             run,
             samplers=[spec_of(each) for each in samplers],
@@ -94,6 +96,7 @@ def lab(
             "best": best and best.json(),
             "best_deterministic": calm and calm.json(),
             "best_stochastic": noisy and noisy.json(),
+            "notes": notes,
         }
         json.dump(found, sys.stdout, ensure_ascii=False, indent=2)
         print()
@@ -116,5 +119,10 @@ def _line(outcome: Outcome) -> str:
         parts.append(f"error {outcome.error:.4f}")
     if outcome.frechet is not None:
         parts.append(f"Fréchet {outcome.frechet:.4f}")
+    if outcome.accuracy is not None:
+        parts.append(f"{outcome.accuracy:.1%} as asked")
+    if outcome.coverage is not None:
+        parts.append(f"coverage {outcome.coverage:.1%}")
     grid = outcome.grid.partition(":")[0]
-    return f"{outcome.sampler} on {grid}, {outcome.steps} steps: {', '.join(parts)}"
+    guided = "" if outcome.guidance == 1 else f", guidance {outcome.guidance:g}"
+    return f"{outcome.sampler} on {grid}, {outcome.steps} steps{guided}: {', '.join(parts)}"

@@ -10,7 +10,7 @@ import tyro
 
 import couette.figures
 import couette.networks  # noqa: F401  (fills the registry)
-from couette.cli.options import parse_call
+from couette.cli.asking import parse_call
 from couette.data import open_data  # noqa: F401  (fills the registry)
 from couette.errors import UnknownName
 from couette.exact import WORLDS
@@ -56,6 +56,10 @@ FAMILIES: Mapping[str, Registry[Any]] = {
 }
 
 
+_OTHER_DATA = """  or a folder of pictures
+  or hf:owner/name, pictures of the Hugging Face hub (needs pip install couette[data])"""
+
+
 def run(arguments: list[str]) -> int:
     family, rest = None, arguments
     if arguments and not arguments[0].startswith("-"):
@@ -86,6 +90,8 @@ def _show(families: list[str], as_json: bool) -> int:
             settings = registry.settings(name).model_fields
             tail = f"  [{', '.join(settings)}]" if settings else ""
             print(f"  {name:<{width}}  {registry.summary(name)}{tail}")
+        if each == "data":
+            print(_OTHER_DATA)
         print()
     return 0
 

@@ -7,18 +7,17 @@ first and the part's own signature says which flags follow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
-import tyro
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from couette.cli.asking import parse
 from couette.config import RunConfig, Spec, spec_fields
 from couette.errors import InputError
 from couette.registry import CHAINS, PARTS
-
-T = TypeVar("T")
 
 ALIASES = {
     "schedule": "diffusion.schedule",
@@ -42,20 +41,32 @@ ALIASES = {
     "max-train-steps": "steps",
     "num-train-epochs": "epochs",
     "train-data-dir": "data.source",
+    "random-flip": "data.flip",
+    "lr-warmup-steps": "training.warmup",
 }
 """Shorter or well-known words for flags, by what they stand for."""
+
+DRAWING = {
+    "num-inference-steps": "steps",
+    "guidance-scale": "guidance",
+    "num-images": "count",
+    "num-images-per-prompt": "count",
+    "output-dir": "out",
+}
+"""The names that users of diffusers know for the flags of the verbs that draw."""
 
 _AUTO = "auto"
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 _DTYPES = {"bf16": "bfloat16", "no": "float32", "fp32": "float32"}
 
 
-def parse_call(function: Callable[..., T], verb: str, arguments: list[str]) -> T:
-    """Call a verb's function with flags read off its signature; tyro's errors exit with 2."""
-    return tyro.cli(function, prog=f"couette {verb}", args=arguments)
+def told(aliases: Mapping[str, str]) -> str:
+    """Aliases in words, for a verb's help."""
+    theirs = [f"--{name.replace('-', '_')} (--{flag})" for name, flag in aliases.items()]
+    return f"Other words for flags: {', '.join(theirs)}."
 
 
-def normal_flags(arguments: list[str], *, aliases: bool = True) -> list[str]:
+def normal_flags(arguments: list[str], *, aliases: Mapping[str, str] = ALIASES) -> list[str]:
     """Flags as tyro wants them: `_` and `-` made one, `--flag=value` parted, aliases replaced."""
     result: list[str] = []
     for each in arguments:
@@ -64,7 +75,7 @@ def normal_flags(arguments: list[str], *, aliases: bool = True) -> list[str]:
             continue
         name, equals, value = each[2:].partition("=")
         name = name.replace("_", "-")
-        result.append("--" + (ALIASES.get(name, name) if aliases else name))
+        result.append("--" + aliases.get(name, name))
         if equals:
             result.append(value)
     return _translated(result)
@@ -88,9 +99,28 @@ def _translated(arguments: list[str]) -> list[str]:
                     "its newest whole checkpoint."
                 )
             result.append("--resume")
+        elif each in ("--center-crop", "--no-center-crop"):
+            raise InputError(
+                "There is no --center_crop: pictures are always scaled on the short side and "
+                "cropped at the centre; leave it out. Random shifts are --data.crop."
+            )
         else:
             result.append(each)
     return result
+
+
+def flagged(message: str, verb: str) -> str:
+    """A refusal of settings as one of flags: "training.steps takes …" is "--steps takes …"."""
+    short = {f"training.{name}": name for name in ("steps", "epochs", "minutes", "seed")}
+    for name, path in ALIASES.items():
+        short.setdefault(path, name)
+
+    def flag(found: re.Match[str]) -> str:
+        path = found[1].replace("_", "-")
+        return f"--{short.get(path, path) if verb == 'train' else path} takes "
+
+    message = re.sub(r"(?:^|(?<=\. ))([a-z_]+(?:\.[a-z_]+)*) takes ", flag, message)
+    return message if verb == "train" else message.replace("--runtime.device", "--device")
 
 
 def take_flag(arguments: list[str], name: str) -> tuple[str | None, list[str]]:
@@ -147,7 +177,8 @@ def parse_config(
 
     Raises:
         UnknownName, ConfigError: a part or setting that does not exist.
-        SystemExit: tyro's, after it has printed help or what was wrong with a flag.
+        InputError: a flag that does not exist, or a value that it can't take.
+        SystemExit: with 0, where help was asked for.
     """
     parts: dict[str, Spec] = {}
     for path in PARTS:
@@ -159,10 +190,11 @@ def parse_config(
         chains[path] = tuple(map(spec_of, texts))
     groups = _opened(base, "", parts)
     fields: dict[str, Any] = {name: (type(value), value) for name, value in groups.items()}
-    found = tyro.cli(
+    found = parse(
         create_model("Settings", __config__=_STRICT, **{**extra, **fields}),
-        prog=f"couette {verb}",
-        args=arguments,
+        f"couette {verb}",
+        arguments,
+        known=[*ALIASES, *_flags(fields)],
     )
     chosen = {name: _closed(getattr(found, name), name, parts) for name in groups}
     unsized = {name: spec for name, spec in parts.items() if spec.name == _AUTO}
@@ -170,6 +202,20 @@ def parse_config(
         group, _, name = path.rpartition(".")
         chosen[group] |= {name: tuple(map(CHAINS[path].explicit, specs))} if specs else {}
     return base.replace(**chosen, **unsized), {name: getattr(found, name) for name in extra}
+
+
+def _flags(fields: Mapping[str, tuple[Any, Any]], prefix: str = "") -> list[str]:
+    """Every flag of these settings groups."""
+    names = []
+    for name, (_, value) in fields.items():
+        path = f"{prefix}{name.replace('_', '-')}"
+        inner = (
+            {key: (None, getattr(value, key)) for key in type(value).model_fields}
+            if isinstance(value, BaseModel)
+            else {}
+        )
+        names += _flags(inner, f"{path}.") if inner else [path]
+    return names
 
 
 def _opened(group: BaseModel, prefix: str, parts: Mapping[str, Spec]) -> dict[str, BaseModel]:

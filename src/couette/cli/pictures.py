@@ -5,54 +5,155 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
-from itertools import chain
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from couette import __version__, generate
-from couette.config import SamplingConfig
+from couette.config import SamplingConfig, Spec
 from couette.contracts import Ask
 from couette.data import to_uint8
-from couette.errors import InputError
+from couette.errors import DataError, InputError
 from couette.exact import folder_of
 from couette.model import Model
-from couette.render import dye, grid, reverse_frames, save, save_gif, spread
+from couette.registry import GRIDS, GUIDANCE, SAMPLERS, THRESHOLDS, Registry
+from couette.render import columns_for, dye, grid, read_text, reverse_frames, save, save_gif, spread
 from couette.storage import check_writable, write_bytes
 
 _FRAMES = 40
 _SHEET = 4096
 """Pictures that still make one sheet."""
+_LONGEST = 120
+"""Letters of a name that still fit beside a count and a number on any disk."""
 _SUFFIX = {"grid": ".png", "npz": ".npz", "gif": ".gif", "png": ""}
 
 
+Text = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What pictures are drawn with, as their names and their metadata tell it.
+
+    Attributes:
+        weights: "average" or "raw"; None where a model has no weights.
+        usual: which of them are drawn with where nothing is asked.
+    """
+
+    model: Model
+    sampling: SamplingConfig
+    seed: int
+    weights: str | None
+    usual: str | None
+
+    def text(self, asked: Sequence[Ask], first: int = 0) -> Text:
+        """The metadata of a picture or a sheet: the web UIs' line, and ours as JSON.
+
+        Args:
+            asked: what each of its pictures was asked to show.
+            first: the index of the first of them.
+        """
+        config, sampling = self.model.config, self.sampling
+        names = [self.label(ask) for ask in asked]
+        shown = list(dict.fromkeys(name for name in names if name is not None))
+        line = (
+            f"Steps: {sampling.steps}, Sampler: {sampling.sampler}, "
+            f"CFG scale: {sampling.guidance:g}, Seed: {self.seed}, "
+            f"Size: {config.width}x{config.height}, Model hash: {self._digest[:10]}"
+        )
+        if shown:
+            line += f", {'Label' if len(shown) == 1 else 'Labels'}: {'; '.join(shown)}"
+        own = {
+            "version": __version__,
+            "seed": self.seed,
+            "first": first,
+            "count": len(asked),
+            "labels": names,
+            "sampling": sampling.model_dump(mode="json"),
+            "recipe": config.recipe,
+            "step": config.step,
+            "weights": self.weights,
+            "model": self._digest,
+        }
+        return {"parameters": line, "couette": json.dumps(own, ensure_ascii=False)}
+
+    def name(self, asked: Sequence[Ask]) -> str:
+        """A name that tells what differs from how the model draws by itself, without a suffix."""
+        own, sampling = generate.sampling_of(self.model), self.sampling
+        parts = [
+            _part(SAMPLERS, own.sampler, sampling.sampler),
+            _part(GRIDS, own.grid, sampling.grid),
+            "" if sampling.steps == own.steps else f"{sampling.steps}steps",
+            "" if sampling.guidance == own.guidance else f"guidance{sampling.guidance:g}",
+            "" if sampling.guider == own.guider else "-".join(map(_guider, sampling.guider)),
+            _part(THRESHOLDS, own.threshold, sampling.threshold),
+            self._labels(asked),
+            "" if self.weights == self.usual else self.weights,
+        ]
+        told = re.sub(r"[^\w.=+-]+", "_", "".join(f"-{part}" for part in parts if part))
+        if len(told) > _LONGEST:
+            told = f"{told[:_LONGEST]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+        return f"seed{self.seed}{told}-{len(asked)}"
+
+    def label(self, ask: Ask) -> str | None:
+        """The name of the class that was asked for; its number where the model knows no names."""
+        classes = self.model.config.classes
+        if ask.label is None:
+            return None
+        return classes[ask.label] if ask.label < len(classes) else str(ask.label)
+
+    def _labels(self, asked: Sequence[Ask]) -> str:
+        names = [self.label(ask) for ask in asked]
+        if len(set(names)) > 1:
+            return "each"
+        return "" if names[0] is None else f"label{names[0]}"
+
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for name, value in sorted(self.model.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
 def written(
-    model: Model,
+    drawing: Drawing,
     asked: Sequence[Ask],
-    sampling: SamplingConfig,
     source: Path,
     out: Path | None,
     format: str,
-    seed: int,
     batch: int,
     metadata: bool,
 ) -> list[Path]:
     """Draw what is asked and write it.
 
+    Where no place is given, what is there already is left, unless its metadata say that it is the
+    same picture.
+
     Raises:
         InputError: a place or format that does not fit; before anything is drawn.
         StorageError: the disk refuses: where that can be known, before anything is drawn.
     """
-    path = out or _place(source, format, asked, seed)
+    model, sampling, seed = drawing.model, drawing.sampling, drawing.seed
+
+    def text(part: Sequence[Ask], first: int = 0) -> Text:
+        return drawing.text(part, first) if metadata else {}
+
+    path = out or _free(_folder(source) / drawing.name(asked), format, asked, text)
     _check_place(path, format, len(asked), model)
-    text = parameters(model, sampling, seed) if metadata else {}
     if format == "gif":
         return [_animation(model, asked, sampling, seed, path)]
     batches = generate.pictures(model, asked, seed=seed, batch=batch, sampling=sampling)
     if format == "png":
-        return list(_files(batches, path, text))
+        return list(_files(batches, path, lambda index: text([asked[index]], index)))
     drawn = torch.cat(list(batches))
     if format == "npz":
         return [_array(drawn, asked, model, path)]
@@ -62,42 +163,60 @@ def written(
         labels = [ask.label for ask in asked]
         classes = len(model.config.classes)
         in_turn = classes > 1 and labels == [i % classes for i in range(len(asked))]
-        sheet = grid(drawn, columns=classes if in_turn and classes <= 16 else None)
-    save(sheet, path, text=text)
+        sheet = grid(drawn, columns=columns_for(classes) if in_turn else None)
+    save(sheet, path, text=text(asked))
     return [path]
 
 
-def parameters(model: Model, sampling: SamplingConfig, seed: int) -> dict[str, str]:
-    """The settings a picture was made with: the web UIs' line, and ours as JSON."""
-    config = model.config
-    digest = hashlib.sha256()
-    for name, value in sorted(model.network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    line = (
-        f"Steps: {sampling.steps}, Sampler: {sampling.sampler}, CFG scale: {sampling.guidance:g}, "
-        f"Seed: {seed}, Size: {config.width}x{config.height}, Model hash: {digest.hexdigest()[:10]}"
-    )
-    own = {
-        "version": __version__,
-        "seed": seed,
-        "sampling": sampling.model_dump(mode="json"),
-        "recipe": config.recipe,
-        "step": config.step,
-        "model": digest.hexdigest(),
-    }
-    return {"parameters": line, "couette": json.dumps(own)}
-
-
-def _place(source: Path, format: str, asked: Sequence[Ask], seed: int) -> Path:
-    """A telling name in the run's folder."""
-    labels = {ask.label for ask in asked}
-    only = labels.pop() if len(labels) == 1 else None
-    label = "" if only is None else f"-label{only}"
-    name = f"seed{seed}{label}-{len(asked)}"
+def _folder(source: Path) -> Path:
+    """Where pictures of a model go: in the run's folder."""
     checkpoint = source.resolve().parent.name == "checkpoints"
-    folder = source.resolve().parents[1] if checkpoint else folder_of(source)
-    return folder / "pictures" / (name + _SUFFIX[format])
+    return (source.resolve().parents[1] if checkpoint else folder_of(source)) / "pictures"
+
+
+def _free(
+    path: Path, format: str, asked: Sequence[Ask], text: Callable[[Sequence[Ask]], Text]
+) -> Path:
+    """The first place of that name that is free, or holds just what will be drawn."""
+    wanted = text(asked[:1] if format == "png" else asked)
+    for number in count(1):
+        tried = path.with_name(path.name + (f"_{number}" if number > 1 else "") + _SUFFIX[format])
+        if not tried.exists() or (wanted and wanted == _written_in(tried, format, wanted)):
+            return tried
+    raise AssertionError("there are always more numbers")
+
+
+def _written_in(path: Path, format: str, wanted: Text) -> Text:
+    """The metadata of a picture that is there; of the first one in a folder."""
+    if format not in ("grid", "png"):
+        return {}
+    try:
+        found = read_text(path / "00000.png" if format == "png" else path)
+    except DataError:
+        return {}
+    return {name: value for name, value in found.items() if name in wanted}
+
+
+def _part(family: Registry[Any], own: Spec, used: Spec) -> str:
+    """A part in a name, where it is not the model's own: its settings only where they are set."""
+    if used == own:
+        return ""
+    return _told(family, used)
+
+
+def _guider(used: Spec) -> str:
+    """A method of guidance in a name, its model by the run's name alone."""
+    settings = dict(used.settings)
+    if "run" in settings:
+        settings["run"] = Path(settings["run"]).parent.parent.name or "model"
+    return _told(GUIDANCE, Spec(name=used.name, **settings))
+
+
+def _told(family: Registry[Any], used: Spec) -> str:
+    """A part with those of its settings that are not its usual ones."""
+    usual = family.settings(used.name).model_fields
+    other = {key: value for key, value in used.settings.items() if usual[key].default != value}
+    return str(Spec(name=used.name, **other))
 
 
 def _check_place(path: Path, format: str, count: int, model: Model) -> None:
@@ -118,11 +237,14 @@ def _check_place(path: Path, format: str, count: int, model: Model) -> None:
     check_writable(path if format == "png" else path.parent)
 
 
-def _files(batches: Iterator[torch.Tensor], folder: Path, text: dict[str, str]) -> Iterator[Path]:
+def _files(
+    batches: Iterator[torch.Tensor], folder: Path, text: Callable[[int], Text]
+) -> Iterator[Path]:
     """A file for each picture, as soon as its batch is drawn: what is there stays there."""
     for index, picture in enumerate(chain.from_iterable(batches)):
         path = folder / f"{index:05d}.png"
-        own = {**text, "couette-index": str(index)} if text else {}
+        told = text(index)
+        own = {**told, "couette-index": str(index)} if told else {}
         save(grid(picture[None], columns=1, scale=1, pad=0), path, text=own)
         yield path
 

@@ -10,16 +10,21 @@ from typing import Annotated, Literal
 import tyro
 
 from couette import api, generate
-from couette.cli.options import normal_flags, parse_call, spec_of
-from couette.cli.pictures import written
+from couette.api.drawing import check_seed
+from couette.cli.asking import parse_call
+from couette.cli.notes import heard
+from couette.cli.options import DRAWING, normal_flags, spec_of, told
+from couette.cli.pictures import Drawing, written
 from couette.errors import InputError
-from couette.exact import with_schedule
+from couette.exact import is_exact, with_schedule
+from couette.model import AVERAGE
+from couette.runs import find_model
 
 Format = Literal["grid", "png", "npz", "gif"]
 
 
 def run(arguments: list[str]) -> int:
-    return parse_call(sample, "sample", normal_flags(arguments, aliases=False))
+    return parse_call(sample, "sample", normal_flags(arguments, aliases=DRAWING), told(DRAWING))
 
 
 def sample(
@@ -69,30 +74,45 @@ def sample(
         as_json: one JSON object on stdout.
     """
     begun = time.monotonic()
+    check_seed(seed)
     if schedule is not None:
         model = Path(with_schedule(model, schedule))
-    held = api.load(model, average=weights == "average", device=device)
-    sampling = generate.sampling_of(
-        held,
-        guidance=guidance,
-        guider=None if guider is None else tuple(map(spec_of, guider)),
-        sampler=None if sampler is None else spec_of(sampler),
-        grid=None if grid is None else spec_of(grid),
-        steps=steps,
-        threshold=None if threshold is None else spec_of(threshold),
-    )
-    if batch < 1:
-        raise InputError(f"A batch holds at least one picture, not {batch}.")
-    asked = generate.ask(held, count, label, sampling)
-    paths = written(held, asked, sampling, model, out, format, seed, batch, metadata)
-    _report(paths, count, seed, time.monotonic() - begun, as_json)
+    with heard() as notes:
+        held = api.load(model, average=weights == "average", device=device)
+        sampling = generate.sampling_of(
+            held,
+            guidance=guidance,
+            guider=None if guider is None else tuple(map(spec_of, guider)),
+            sampler=None if sampler is None else spec_of(sampler),
+            grid=None if grid is None else spec_of(grid),
+            steps=steps,
+            threshold=None if threshold is None else spec_of(threshold),
+        )
+        if batch < 1:
+            raise InputError(f"A batch holds at least one picture, not {batch}.")
+        asked = generate.ask(held, count, label, sampling)
+        drawing = Drawing(held, sampling, seed, *_weights(model, weights))
+        paths = written(drawing, asked, model, out, format, batch, metadata)
+    _report(paths, count, seed, time.monotonic() - begun, notes, as_json)
     return 0
 
 
-def _report(paths: list[Path], count: int, seed: int, seconds: float, as_json: bool) -> None:
+def _weights(model: Path, asked: str) -> tuple[str | None, str | None]:
+    """Which weights are drawn with, and which where nothing is asked: without an average the raw
+    ones."""
+    if is_exact(model):
+        return None, None
+    if (find_model(model) / AVERAGE).exists():
+        return asked, "average"
+    return "raw", "raw"
+
+
+def _report(
+    paths: list[Path], count: int, seed: int, seconds: float, notes: list[str], as_json: bool
+) -> None:
     if as_json:
         fields = {"paths": [str(p) for p in paths], "count": count, "seed": seed}
-        print(json.dumps({**fields, "seconds": round(seconds, 2)}))
+        print(json.dumps({**fields, "seconds": round(seconds, 2), "notes": notes}))
         return
     where = paths[0] if len(paths) == 1 else paths[0].parent
     print(f"{count} pictures, seed {seed}, in {seconds:.1f} s: {where}")

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from couette.cli.asking import parse as read
+from couette.cli.notes import heard
 from couette.cli.options import normal_flags, take_flag, take_flags
 from couette.config import RuntimeConfig, parse
 from couette.errors import InputError
@@ -44,7 +46,7 @@ _NO_ABBREVIATION = ConfigDict(frozen=True, extra="forbid")
 
 
 def run(arguments: list[str]) -> int:
-    words, flags = _words(normal_flags(arguments, aliases=False))
+    words, flags = _words(normal_flags(arguments, aliases={}))
     given, topic = _meant(words)
     if topic is not None:
         FIGURES[topic]  # an unknown topic is said before the target is looked for
@@ -54,19 +56,20 @@ def run(arguments: list[str]) -> int:
     found, settings = _parsed(topic, flags)
     runtime = parse(RuntimeConfig, {"device": found.device}, "the flags")
     average = found.weights == "average"
-    target = resolve(given, data=found.data, average=average, runtime=runtime, fit=fit)
-    topics = [topic] if topic else topics_for(target, usual=True)
-    folder = found.out or target.home / "figures"
-    check_writable(folder)
-    shown: list[Shown] = []
-    for each in topics:
-        new = draw(target, each, settings, folder, metadata=found.metadata)
-        if not found.as_json:
-            _say(new)
-        shown += new
+    with heard() as notes:
+        target = resolve(given, data=found.data, average=average, runtime=runtime, fit=fit)
+        topics = [topic] if topic else topics_for(target, usual=True)
+        folder = found.out or target.home / "figures"
+        check_writable(folder)
+        shown: list[Shown] = []
+        for each in topics:
+            new = draw(target, each, settings, folder, metadata=found.metadata)
+            if not found.as_json:
+                _say(new)
+            shown += new
     if found.as_json:
         figures = [{"path": str(each.path), "notes": list(each.notes)} for each in shown]
-        print(json.dumps({"figures": figures}, ensure_ascii=False))
+        print(json.dumps({"figures": figures, "notes": notes}, ensure_ascii=False))
     elif topic is None and target.kind != "nothing":
         _say_more(target, topics)
     return 0
@@ -101,11 +104,8 @@ def _meant(words: list[str]) -> tuple[str | None, str | None]:
 def _parsed(topic: str | None, flags: list[str]) -> tuple[Any, dict[str, Any]]:
     """The common flags, and the topic's own that were given."""
     if topic is None:
-        return tyro.cli(
-            create_model("Flags", __config__=_NO_ABBREVIATION, **_EXTRA),
-            prog="couette show",
-            args=flags,
-        ), {}
+        common = create_model("Flags", __config__=_NO_ABBREVIATION, **_EXTRA)
+        return read(common, "couette show", flags), {}
     specs, flags = _specs(topic, flags)
     own = FIGURES.settings(topic)
     fields: dict[str, Any] = {
@@ -116,9 +116,7 @@ def _parsed(topic: str | None, flags: list[str]) -> tuple[Any, dict[str, Any]]:
     clash = fields.keys() & _EXTRA.keys()
     assert not clash, f"the figure '{topic}' has settings of common names: {clash}"
     shape: type[BaseModel] = create_model("Flags", __config__=_NO_ABBREVIATION, **_EXTRA, **fields)
-    found = tyro.cli(
-        shape, prog=f"couette show … {topic}", args=flags, description=FIGURES[topic].__doc__
-    )
+    found = read(shape, f"couette show … {topic}", flags, description=FIGURES[topic].__doc__)
     settings = {name: getattr(found, name) for name in fields}
     return found, {**settings, **{name: value for name, value in specs.items() if value}}
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from couette import api
 from couette.cli.display import Display
-from couette.cli.options import normal_flags, parse_config, take_flag
+from couette.cli.options import ALIASES, normal_flags, parse_config, take_flag, told
 from couette.errors import InputError
 from couette.recipes import Session
 from couette.runs import RunFolder
@@ -70,7 +70,7 @@ def prepare(arguments: list[str]) -> tuple[Session, bool]:
     recipe, flags = take_flag(flags, "recipe")
     resume = "--resume" in flags
     if "-h" in flags or "--help" in flags:
-        print(HELP)
+        print(f"{HELP}\n{told(ALIASES)}\n")
     base = _base(flags, resume, recipe, data)
     config, found = parse_config(base, "train", flags, _EXTRA)
     # Parts come back with all their settings: what no flag changes must not look changed.
@@ -119,19 +119,20 @@ def _closing(session: Session, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"event": "done", "path": str(path), "step": step}), flush=True)
         return
+    steps = "1 step" if step == 1 else f"{step:,} steps"
     if step < _FEW:
         print(
-            f"\nOnly {step:,} steps: expect noise. Go on with --resume and a larger --minutes, or "
+            f"\nOnly {steps}: expect noise. Go on with --resume and a larger --minutes, or "
             "begin anew with a smaller --resolution or --batch."
         )
     if session.config.objective.name == "classifier":
-        print(f"\nTrained {step:,} steps. Answers: {session.folder.samples}")
+        print(f"\nTrained {steps}. Answers: {session.folder.samples}")
         print("Next:  " + _uses(shlex.quote(str(path))))
         return
     label = " --label each" if session.model_config.classes else ""
     run = shlex.quote(str(path))
     print(
-        f"\nTrained {step:,} steps. Pictures: {session.folder.samples}\n"
+        f"\nTrained {steps}. Pictures: {session.folder.samples}\n"
         f"Next:  couette sample {run} --count 40{label}\n"
         f"       couette show {run}\n"
         f"       couette eval {run}",

@@ -9,7 +9,7 @@ A new source is one function `(config, progress) -> Splits`, registered in `DATA
 from couette.data import digits, toy  # noqa: F401  (they register themselves)
 from couette.data.augment import augment
 from couette.data.dataset import Dataset, Progress, Splits, headline, to_float, to_uint8
-from couette.data.sources import open_data
+from couette.data.sources import is_gone, located, open_data
 from couette.data.toy import POINTS
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "Splits",
     "augment",
     "headline",
+    "is_gone",
+    "located",
     "open_data",
     "to_float",
     "to_uint8",

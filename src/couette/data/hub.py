@@ -1,12 +1,14 @@
-"""Hugging Face `datasets`: a name with one slash, or a folder that `save_to_disk` wrote.
+"""Hugging Face `datasets`: `hf:owner/name`, or a folder that `save_to_disk` wrote.
 
 The library only finds and lists the pictures; their bytes go through our own decoder.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,23 @@ from couette.data.layout import TEST, TRAIN, VALIDATION, Entry, Layout
 from couette.data.pictures import load_pictures
 from couette.errors import ConfigError, DataError
 
+PREFIX = "hf:"
+"""What a name of the hub begins with here, so that no mistyped folder is looked for there."""
+
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SECONDS = 10.0
+"""How long the hub is waited for."""
 _CAPTIONS = ("text", "caption", "captions", "prompt")
 
 
 def is_hub_name(source: str) -> bool:
-    """Whether `source` reads as user/dataset rather than as a path into a folder that is here."""
-    return bool(_NAME.fullmatch(source)) and not Path(source).parent.exists()
+    """Whether `source` asks for a data set of the Hugging Face hub: `hf:owner/name`."""
+    return source.startswith(PREFIX)
+
+
+def reads_as_hub_name(source: str) -> bool:
+    """Whether `source` is what `hf:` could stand before: owner/name."""
+    return bool(_NAME.fullmatch(source))
 
 
 def is_saved(folder: Path) -> bool:
@@ -32,23 +44,73 @@ def is_saved(folder: Path) -> bool:
     return single or (folder / "dataset_dict.json").is_file()
 
 
-def open_hub(name: str, config: DataConfig, progress: Progress | None = None) -> Splits:
+def open_hub(source: str, config: DataConfig, progress: Progress | None = None) -> Splits:
     """Fetch a data set of the Hugging Face hub (or take it from that library's own cache).
+
+    Args:
+        source: `hf:owner/name`.
+        config: what is made of it.
+        progress: told how far the reading is.
 
     Raises:
         ConfigError: the package `datasets` is missing.
         DataError: it can't be fetched, or has no pictures.
     """
-    datasets = _library(name)
+    name = source.removeprefix(PREFIX)
+    if not reads_as_hub_name(name):
+        raise DataError(f"'{source}' names no data set of the hub; write hf:owner/name.")
+    datasets = _library(source)
     try:
-        found = datasets.load_dataset(name)
+        with _quiet(), _without_waiting(datasets, name):
+            found = datasets.load_dataset(name)
     except Exception as error:  # the library raises many kinds, its network layer more
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise DataError(
-            f"'{name}' is no folder here and could not be had from the Hugging Face hub: {reason} "
-            "Check the name and the network, or give a folder."
+            f"'{source}' could not be had from the Hugging Face hub ({reason}); check the name and "
+            "the network, or give a folder."
         ) from error
     return open_tables(name, found, config, progress)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The libraries' own messages silenced: what matters of them is in our errors."""
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _without_waiting(datasets: Any, name: str) -> Iterator[None]:
+    """Ask the hub once; where it does not answer, only that library's cache is looked at, instead
+    of trying again for half a minute.
+
+    Raises:
+        DataError: the hub answers that it has no such data set.
+    """
+    import huggingface_hub
+
+    constants: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    before = [each.HF_HUB_OFFLINE for each in constants]
+    try:
+        if not any(before):
+            huggingface_hub.HfApi().dataset_info(name, timeout=_SECONDS)
+    except huggingface_hub.errors.RepositoryNotFoundError:
+        raise DataError("it has no such data set, or none that is open to you") from None
+    except Exception:  # no network, or an answer that the library itself should judge
+        for each in constants:
+            each.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for each, value in zip(constants, before, strict=True):
+            each.HF_HUB_OFFLINE = value
 
 
 def open_saved(folder: Path, config: DataConfig, progress: Progress | None = None) -> Splits:

@@ -179,7 +179,10 @@ def read_idx(path: Path, axes: int, most: int) -> NDArray[np.uint8]:
 
 def _parse(stream: BinaryIO, path: Path, axes: int, most: int) -> NDArray[np.uint8]:
     head = stream.read(4)
-    if len(head) < 4 or head[:2] != b"\0\0" or head[2] != _UINT8 or head[3] != axes:
+    if len(head) < 4 or not any(head):
+        state = "starts with zeros" if len(head) == 4 else "is cut off in its header"
+        raise DataError(f"'{path}' {state}, so it is damaged; fetch it again.")
+    if head[:2] != b"\0\0" or head[2] != _UINT8 or head[3] != axes:
         raise DataError(
             f"'{path}' is no IDX file of bytes with {counted(axes, 'axis', 'axes')}: "
             f"it starts with {head.hex(' ') or 'nothing'}."

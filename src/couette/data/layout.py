@@ -300,7 +300,8 @@ def _metadata(tree: _Tree, layout: Layout) -> dict[PurePosixPath, _Described] | 
         layout.notes.append(f"{lines} of {METADATA} could not be used: {named(faults)}.")
     if not told:
         raise DataError(
-            f"'{tree.root}' has a {METADATA} that describes none of its pictures; mend it or take "
+            f"'{tree.root}' has a {METADATA} that describes none of its pictures"
+            f"{f' ({named(faults)})' if faults else ''}; mend it or take "
             'it away. A line reads {"file_name": "a.png", "text": "a cat"}.'
         )
     return told

@@ -1,4 +1,4 @@
-"""From a setting to data: a registered name, a folder, or a name of the Hugging Face hub."""
+"""From a setting to data: a registered name, a folder, or hf:owner/name of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from pathlib import Path
 from couette.config import DataConfig
 from couette.data.cifar import find_cifar, open_cifar
 from couette.data.dataset import Progress, Splits, shown
+from couette.data.decode import color
 from couette.data.folder import open_folder
-from couette.data.hub import is_hub_name, is_saved, open_hub, open_saved
+from couette.data.hub import (
+    PREFIX,
+    is_hub_name,
+    is_saved,
+    open_hub,
+    open_saved,
+    reads_as_hub_name,
+)
 from couette.data.idx import KINDS, find_idx, open_idx
-from couette.errors import DataError, UnknownName
+from couette.errors import DataError, UnknownName, nearest
 from couette.registry import DATASETS
 
 
 def open_data(config: DataConfig, progress: Progress | None = None) -> Splits:
     """Open the data that `config.source` names, at the size and colour asked for.
 
-    A registered name comes first, then a folder, then user/dataset of the Hugging Face hub.
+    A registered name comes first, then `hf:owner/name` of the Hugging Face hub, then a folder.
     `limit` keeps a fixed random part of each split; where the source has no test split, `holdout`
     of the pictures is kept for evaluation. Neither choice depends on the run's seed.
 
@@ -32,20 +40,61 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Splits:
         ConfigError: settings that make no sense for these data.
         StorageError: the disk has no room, or refuses.
     """
+    color(config.background)  # refused also where no picture turns out to be transparent
     source = config.source
     path = Path(source).expanduser()
     if source in DATASETS:
         opened: Splits = DATASETS[source](config, progress)
         return _with_note(opened, source) if path.is_dir() else opened
+    if is_hub_name(source):
+        return open_hub(source, config, progress)
     if path.is_dir():
         return _open_path(path, config, progress)
     if path.exists():
         raise DataError(f"'{shown(source)}' is a file; give the folder that holds the pictures.")
-    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
-        raise DataError(f"There is no folder '{shown(source)}'; check the path.")
-    if is_hub_name(source):
-        return open_hub(source, config, progress)
+    if path.is_absolute() or source.startswith((".", "~")) or "/" in source:
+        raise DataError(_no_folder(source, path))
     raise UnknownName("folder or data set", shown(source), DATASETS)
+
+
+def located(source: str) -> str:
+    """The source as it can be opened from any working directory: a folder by its whole path.
+
+    Names of data sets and what is no folder stay as they are.
+    """
+    path = Path(source).expanduser()
+    if source in DATASETS or is_hub_name(source) or not path.is_dir():
+        return source
+    return str(path.absolute())
+
+
+def is_gone(source: str) -> bool:
+    """Whether `source` is a path where nothing is."""
+    named = source in DATASETS or is_hub_name(source)
+    return not named and not Path(source).expanduser().exists()
+
+
+def _no_folder(source: str, path: Path) -> str:
+    """What to say of a path that is not there: the nearest one, and how the hub is asked."""
+    plain = not path.is_absolute() and not source.startswith((".", "~"))
+    lost = path
+    while not lost.parent.exists():
+        lost = lost.parent
+    try:
+        beside = [
+            each.name
+            for each in lost.parent.iterdir()
+            if not each.name.startswith(".") and each.is_dir()
+        ]
+    except OSError:
+        beside = []
+    near = nearest(lost.name, [*beside, *(DATASETS if plain and lost.parent == Path() else ())])
+    hint = "check the path" if near is None else f"did you mean '{lost.parent / near}'?"
+    said = f"There is no folder '{shown(source)}'; {hint}"
+    if plain and reads_as_hub_name(source):
+        said += f"{' A' if near else '. A'} data set of the Hugging Face hub is {PREFIX}{source}."
+        return said
+    return said if near else f"{said}."
 
 
 def _open_path(path: Path, config: DataConfig, progress: Progress | None) -> Splits:

@@ -131,3 +131,22 @@ def _quantiles(columns: Tensor, levels: Tensor) -> Tensor:
     """The empirical quantiles of each column: (N, K) to (len(levels), K)."""
     index = (levels * len(columns)).floor().long().clamp(max=len(columns) - 1)
     return columns.sort(0).values[index]
+
+
+def coverage(found: Tensor, real: Tensor, *, near: int = 5) -> float:
+    """How much of the variety of real pictures there is: the share of them with a sample nearby.
+
+    Nearby is no farther than the `near`-th nearest other real picture (Naeem et al. 2020, "Reliable
+    fidelity and diversity metrics for generative models": coverage). As many real pictures of the
+    same kind cover all but about 2^−near. Few kinds of samples, however good, cover little.
+
+    Args:
+        found, real: (N, D) and (M, D); of fewer than near + 1 real pictures all others are near.
+    """
+    between = torch.cdist(real, real)
+    between.fill_diagonal_(torch.inf)
+    last = min(near, len(real) - 1)
+    if last < 1:
+        return 1.0
+    radius = between.kthvalue(last, dim=1).values
+    return float((torch.cdist(real, found).amin(1) <= radius).double().mean())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from couette.data import Dataset, Progress
-from couette.evaluation.distances import frechet, kernel, sliced
+from couette.evaluation.distances import coverage, frechet, kernel, sliced
 from couette.evaluation.features import FeatureSpace, Seen, feature_space
 from couette.evaluation.report import Distances, Floor, Judged, Space
 from couette.runtime import Runtime
@@ -123,6 +123,7 @@ class Judge:
             kernel=near.value,
             kernel_error=near.error,
             sliced=sliced(found, reference, seed=self.seed) if self.features is None else None,
+            coverage=coverage(found, reference),
         )
 
     def _verdict(self, seen: Seen, labels: Tensor | None) -> Judged:

@@ -106,9 +106,9 @@ def log_likelihood(
     It is the density, at x, of x0 + sigma·eps: of data with a little noise, divided by alpha, so
     that it is one number whatever the schedule. With φ = atan(sigma/alpha) and z = cos φ·x, where
     noise and picture always have the power 1, the ODE in λ = log(sigma/alpha) is the same for all
-    schedules, dz/dλ = cos φ·(cos φ·z − x0-hat(z)), and ends in N(0, 1), or what is taken for it: a
-    schedule that ends at a sigma/alpha of 10 costs a likelihood about 1 %, one that ends higher less.
-    It is solved by the classic Runge-Kutta method of order 4 in even steps of λ.
+    schedules, dz/dλ = cos φ·(cos φ·z − x0-hat(z)), and ends in N(0, 1), or what is taken for it:
+    a schedule that ends at a sigma/alpha of 10 costs about 1 %, one that ends higher less. It is
+    solved by the classic Runge-Kutta method of order 4 in even steps of λ.
 
     Args:
         denoise: with normal noise; differentiable in x.

@@ -58,17 +58,23 @@ class Space(Frozen):
 
 class Distances(Frozen):
     """Between one set and the held-out one: the Fréchet distance, the kernel distance with its
-    standard error, and for points the sliced Wasserstein distance."""
+    standard error, and for points the sliced Wasserstein distance.
+
+    coverage: the share of the held-out set with a sample nearby, which says how varied they are.
+    """
 
     frechet: float
     kernel: float
     kernel_error: float | None = None
     sliced: float | None = None
+    coverage: float | None = None
 
     def __str__(self) -> str:
         error = "" if self.kernel_error is None else f" ± {self.kernel_error:.2g}"
         text = f"Fréchet distance {self.frechet:.4g}, kernel distance {self.kernel:.3g}{error}"
-        return text if self.sliced is None else f"{text}, sliced Wasserstein {self.sliced:.3g}"
+        if self.sliced is not None:
+            text += f", sliced Wasserstein {self.sliced:.3g}"
+        return text if self.coverage is None else f"{text}, coverage {self.coverage:.1%}"
 
 
 class Judged(Frozen):

@@ -17,15 +17,21 @@ from couette.storage import tensor_bytes
 
 
 def planned(
-    bench: Bench, samplers: Sequence[Spec], grids: Sequence[Spec], steps: Sequence[int]
+    bench: Bench,
+    samplers: Sequence[Spec],
+    grids: Sequence[Spec],
+    steps: Sequence[int],
+    scales: Sequence[float] = (),
 ) -> list[Trial]:
-    """Every sampler asked for on every grid; all that fit the model, on its own grid, by default.
+    """Every sampler asked for on every grid; all that fit the model, on its own grid and at its own
+    scale of guidance, by default.
 
     Raises:
         InputError, UnknownName, ConfigError: as `trials`.
     """
     corruption = bench.model.denoiser.corruption
-    return list(trials(samplers or every(corruption), grids or [bench.sampling.grid], steps))
+    chosen = samplers or every(corruption), grids or [bench.sampling.grid]
+    return list(trials(*chosen, steps, scales or [bench.sampling.guidance]))
 
 
 def searched(bench: Bench, samplers: Sequence[Spec], steps: Sequence[int]) -> list[Trial]:
@@ -41,7 +47,9 @@ def searched(bench: Bench, samplers: Sequence[Spec], steps: Sequence[int]) -> li
     return [
         trial
         for count, times in sorted(found.items())
-        for trial in trials(chosen, [spec("given", times=times)], [count])
+        for trial in trials(
+            chosen, [spec("given", times=times)], [count], [bench.sampling.guidance]
+        )
     ]
 
 
@@ -70,7 +78,6 @@ def measured_on(model: Model, bench: Bench) -> dict[str, Any]:
         "weights": weights,
         "asked": [ask.label for ask in bench.asked],
         "seed": bench.seed,
-        "guidance": bench.sampling.guidance,
         "guider": [str(each) for each in bench.sampling.guider],
         "threshold": str(bench.sampling.threshold),
         "fine": bench.fine,

@@ -35,7 +35,7 @@ class Bench:
         asked: what each of the compared pictures is to show.
         seed: of the noise.
         batch: pictures drawn at once.
-        sampling: guidance and clipping; sampler, grid and steps are a trial's.
+        sampling: guider and threshold; sampler, grid, steps and scale are a trial's.
         judge: compares samples with real pictures; None leaves the Fréchet distance out.
         fine: steps of the fine solution.
     """
@@ -54,7 +54,7 @@ class Bench:
         self.model, self.asked, self.seed, self.batch = model, list(asked), seed, batch
         self.sampling = sampling or model.config.sampling
         self.judge, self.fine = judge, fine
-        self._solutions: dict[float, Solution] = {}
+        self._solutions: dict[tuple[float, float], Solution] = {}
 
     def __call__(self, trial: Trial) -> tuple[Outcome, Tensor | None]:
         """What comes of a trial, and the pictures it drew; None where it was refused."""
@@ -65,8 +65,8 @@ class Bench:
             drawn = self._drawn(self.asked, sampling, counter)
             seconds = time.perf_counter() - begun
             noisy = draws_noise(trial.sampler)
-            fine = None if noisy else self.solution(generate.times_of(self.model, sampling)[0])
-            frechet = None if self.judge is None else self._frechet(drawn, sampling)
+            fine = None if noisy else self.solution(trial)
+            judged = {} if self.judge is None else self._judged(self.judge, drawn, sampling)
         except (InputError, NotFinite) as refusal:
             return Outcome.of(trial, refused=str(refusal)), None
         outcome = Outcome.of(
@@ -75,32 +75,43 @@ class Bench:
             evaluations=counter.count,
             error=fine and rms(drawn, fine.pictures),
             doubt=fine and fine.doubt,
-            frechet=frechet,
+            **judged,
             seconds=round(seconds, 3),
         )
         return outcome, drawn
 
-    def solution(self, start: Tensor) -> Solution:
-        """Where the probability-flow ODE leads from this seed's noise at the time `start`."""
-        if float(start) not in self._solutions:
-            fine, half = (self._solved(start, steps) for steps in (self.fine, self.fine // 2))
-            self._solutions[float(start)] = Solution(fine, rms(fine, half))
-        return self._solutions[float(start)]
+    def solution(self, trial: Trial) -> Solution:
+        """Where the probability-flow ODE leads from this seed's noise where a trial starts, under
+        its guidance."""
+        start = generate.times_of(self.model, trial.sampling(self.sampling))[0]
+        key = float(start), trial.guidance
+        if key not in self._solutions:
+            counts = self.fine, self.fine // 2
+            fine, half = (self._solved(start, trial.guidance, steps) for steps in counts)
+            self._solutions[key] = Solution(fine, rms(fine, half))
+        return self._solutions[key]
 
-    def _solved(self, start: Tensor, steps: int) -> Tensor:
+    def _solved(self, start: Tensor, guidance: float, steps: int) -> Tensor:
         times = fine_times(self.model.denoiser.corruption.schedule, start, steps)
         grid = spec("given", times=tuple(times.tolist()))
-        fine = Trial(spec("rk4"), grid, len(times) - 1).sampling(self.sampling)
+        fine = Trial(spec("rk4"), grid, len(times) - 1, guidance).sampling(self.sampling)
         return self._drawn(self.asked, fine)
 
-    def _frechet(self, drawn: Tensor, sampling: SamplingConfig) -> float:
+    def _judged(
+        self, judge: Judge, drawn: Tensor, sampling: SamplingConfig
+    ) -> dict[str, float | None]:
         """Of as many samples as the judge was made for; those that are drawn already count."""
-        assert self.judge is not None
-        in_turn = generate.in_turn(self.model, self.judge.count)
+        in_turn = generate.in_turn(self.model, judge.count)
         first = len(self.asked) if self.asked == in_turn[: len(self.asked)] else 0
         more = self._drawn(in_turn[first:], sampling, first=first)
-        distances, _ = self.judge(torch.cat((drawn[:first], more)), None)
-        return distances.frechet
+        told = in_turn[0].label is not None and sampling.guidance != 0
+        labels = torch.tensor([each.label for each in in_turn]) if told else None
+        distances, verdict = judge(torch.cat((drawn[:first], more)), labels)
+        return {
+            "frechet": distances.frechet,
+            "accuracy": None if verdict is None else verdict.accuracy,
+            "coverage": distances.coverage,
+        }
 
     def _drawn(
         self,

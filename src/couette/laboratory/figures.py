@@ -19,6 +19,7 @@ def write(results: Results, folder: Path, floor: float | None = None) -> list[Pa
     """Draw the figures into a folder.
 
     `error.png` and `frechet.png`: against evaluations, a line for each sampler on a grid;
+    `guidance.png`: accuracy and coverage against the scale of guidance, where there are several;
     `pictures.png`: the first picture of every trial, a row for each sampler and grid, a column for
     each number of steps.
 
@@ -46,6 +47,9 @@ def write(results: Results, folder: Path, floor: float | None = None) -> list[Pa
                 log_y=True,
                 marks=True,
             )
+    scales = _by_scale(done)
+    if scales:
+        figures["guidance"] = curves(scales, x="guidance scale", y="share", marks=True)
     rows = _rows(done, results.pictures)
     if rows is not None:
         figures["pictures"] = rows
@@ -70,16 +74,38 @@ def _series(done: Sequence[Outcome], field: str) -> dict[str, tuple[list[float],
     }
 
 
+def _by_scale(done: Sequence[Outcome]) -> dict[str, tuple[list[float], list[float]]]:
+    """Lines of accuracy and coverage against the scale, for each way to draw that has several."""
+    found: dict[str, dict[float, float]] = {}
+    ways = {(each.sampler, each.grid, each.steps) for each in done}
+    for each in sorted(done, key=lambda outcome: outcome.guidance):
+        way = "" if len(ways) == 1 else f"{each.sampler}, {_grid(each)}, {each.steps} steps: "
+        for name, value in (
+            ("classified as asked", each.accuracy),
+            ("coverage of real pictures", each.coverage),
+        ):
+            if value is not None:
+                found.setdefault(way + name, {})[each.guidance] = value
+    return {
+        name: (list(points), list(points.values()))
+        for name, points in found.items()
+        if len(points) > 1
+    }
+
+
 def _names(done: Sequence[Outcome]) -> dict[str, str]:
     """What each trial's line is called: no longer than tells it from the others."""
     samplers = {each.sampler for each in done}
     grids = {_grid(each) for each in done}
+    scales = {each.guidance for each in done}
     names = {}
     for each in done:
         short = each.sampler.partition(":")[0]
         alike = [name for name in samplers if name.partition(":")[0] == short]
         sampler = short if len(alike) == 1 else each.sampler
-        names[each.trial] = f"{sampler}, {_grid(each)}" if len(grids) > 1 else sampler
+        parts = [sampler, *([_grid(each)] if len(grids) > 1 else [])]
+        parts += [f"guidance {each.guidance:g}"] if len(scales) > 1 else []
+        names[each.trial] = ", ".join(parts)
     return names
 
 

@@ -16,19 +16,20 @@ from couette.registry import GRIDS, SAMPLERS
 
 @dataclass(frozen=True)
 class Trial:
-    """One way to draw: a sampler on a grid of so many steps."""
+    """One way to draw: a sampler on a grid of so many steps, with so much guidance."""
 
     sampler: Spec
     grid: Spec
     steps: int
+    guidance: float = 1.0
 
     def __str__(self) -> str:
-        return f"{self.sampler} on {self.grid}, {self.steps} steps"
+        return f"{self.sampler} on {self.grid}, {self.steps} steps, guidance {self.guidance:g}"
 
     def sampling(self, base: SamplingConfig) -> SamplingConfig:
-        """`base` with this trial's sampler, grid and steps."""
-        changed = {"sampler": self.sampler, "grid": self.grid, "steps": self.steps}
-        return base.model_copy(update=changed)
+        """`base` with this trial's sampler, grid, steps and guidance."""
+        names = ("sampler", "grid", "steps", "guidance")
+        return base.model_copy(update={name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Outcome:
         sampler that draws noise, which has no one solution.
     doubt: the same of the fine solution itself, from one in half as many steps: errors below it
         say nothing.
-    frechet: the Fréchet distance of its samples; None where none were compared.
+    frechet, accuracy, coverage: of its samples the Fréchet distance, the share that shows the
+        class asked for, and the share of real pictures with a sample nearby, which says how varied
+        they are; None where none were compared or there is nothing to tell.
     seconds: to draw the pictures whose error was measured.
     refused: why it could not be done, in a sentence; else None.
     """
@@ -50,27 +53,34 @@ class Outcome:
     sampler: str
     grid: str
     steps: int
+    guidance: float = 1.0
     noisy: bool = False
     evaluations: int | None = None
     error: float | None = None
     doubt: float | None = None
     frechet: float | None = None
+    accuracy: float | None = None
+    coverage: float | None = None
     seconds: float | None = None
     refused: str | None = None
 
     @classmethod
     def of(cls, trial: Trial, **found: Any) -> Outcome:
         """The outcome of a trial, with what was found."""
-        return cls(str(trial), str(trial.sampler), str(trial.grid), trial.steps, **found)
+        given = str(trial), str(trial.sampler), str(trial.grid), trial.steps, trial.guidance
+        return cls(*given, **found)
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def trials(
-    samplers: Sequence[Spec], grids: Sequence[Spec], steps: Sequence[int]
+    samplers: Sequence[Spec],
+    grids: Sequence[Spec],
+    steps: Sequence[int],
+    scales: Sequence[float] = (1.0,),
 ) -> Iterator[Trial]:
-    """Every sampler on every grid in every number of steps, few steps first.
+    """Every sampler on every grid in every number of steps at every scale, few steps first.
 
     Raises:
         InputError: nothing to try, or a number of steps below 1.
@@ -84,8 +94,8 @@ def trials(
         [registry.explicit(each) for each in specs]
         for registry, specs in ((SAMPLERS, samplers), (GRIDS, grids))
     ]
-    for count, grid, sampler in product(sorted(set(steps)), whole[1], whole[0]):
-        yield Trial(sampler, grid, count)
+    for count, scale, grid, sampler in product(sorted(set(steps)), scales, whole[1], whole[0]):
+        yield Trial(sampler, grid, count, scale)
 
 
 def every(corruption: Corruption) -> list[Spec]:

@@ -18,9 +18,9 @@ from typing import Any
 from torch import nn
 
 from couette import storage
-from couette.config import RunConfig, RuntimeConfig
+from couette.config import RunConfig, RuntimeConfig, Spec
 from couette.contracts import Ask
-from couette.data import Splits, open_data
+from couette.data import Splits, located, open_data
 from couette.errors import (
     CheckpointError,
     ConfigError,
@@ -29,10 +29,11 @@ from couette.errors import (
     InputError,
     Interrupted,
     NotFinite,
+    ShapeError,
     StorageError,
 )
 from couette.generate import steps
-from couette.model import AVERAGE, CONFIG, WEIGHTS, Model, assemble, load_weights
+from couette.model import AVERAGE, CONFIG, WEIGHTS, Model, assemble, load_weights, read_config
 from couette.recipes.building import build_probe, build_trainer, enough, model_config
 from couette.recipes.cadence import Cadence
 from couette.recipes.card import card
@@ -40,8 +41,9 @@ from couette.recipes.fitting import fit
 from couette.recipes.journal import Journal
 from couette.recipes.preview import preview, preview_sampling
 from couette.recipes.signals import Signals
+from couette.registry import NETWORKS
 from couette.render import save
-from couette.runs import STATE, RunFolder
+from couette.runs import STATE, RunFolder, step_of
 from couette.runtime import Runtime, choose, evaluating
 from couette.training import Progress
 
@@ -91,12 +93,21 @@ class Session:
                 f"{out} already holds a run; go on with --resume, or give another --out."
             )
         checkpoint = self._checkpoint() if resume else None
+        self._given = config.data.source
+        config = config.replace(data={"source": located(self._given)})
         self.data: Splits = open_data(config.data)
         enough(self.data.train)
         self.config = fit(config, self.data.train)
+        if self.data.train.points and self.config.network.name != "points":
+            raise ShapeError(
+                f"The network '{self.config.network.name}' is for pictures, and "
+                f"'{self.data.train.name}' holds points in the plane; leave out --network."
+            )
         self.model_config = model_config(self.config, self.data.train)
         if resume:
             self._same_run()
+        if checkpoint is not None:
+            self._same_network(checkpoint)
         self.runtime = self._runtime(checkpoint)
         self.runtime.apply()
         self._network, self.trainer = build_trainer(
@@ -123,11 +134,19 @@ class Session:
         lines.append(self.runtime.describe())
         lines.append(f"seed {training.seed}, batch {training.batch}, lr {training.lr:g}")
         if self._from is not None:
-            lines.append(f"going on from step {self.trainer.step:,}")
-            damaged = [each.name for each in self.folder.numbered() if each > self._from]
-            if damaged:
-                lines.append(f"{', '.join(damaged)} is damaged or was never finished")
+            lines.append(self._going_on())
         return lines
+
+    def _going_on(self) -> str:
+        """Where the run goes on, and what is lost where newer checkpoints are damaged."""
+        step = self.trainer.step
+        newer = [each for each in self._damaged if step_of(each) > step]
+        if not newer:
+            return f"going on from step {step:,}"
+        names = f"{', '.join(each.name for each in newer)} {'are' if len(newer) > 1 else 'is'}"
+        lost = max(map(step_of, newer)) - step
+        again = "1 step is" if lost == 1 else f"{lost:,} steps are"
+        return f"{names} damaged; going on from step {step:,}, {again} trained again"
 
     def run(self) -> Iterator[Event]:
         """Train, log, draw and save, to the end of the plan.
@@ -136,8 +155,9 @@ class Session:
             InputError: another process is training this run.
             Interrupted: SIGINT, SIGTERM or SIGHUP came; the state was saved first.
             Diverged: gradients stopped being finite.
-            StorageError: the last checkpoint could not be written.
+            StorageError: the checkpoints have no room, or the last could not be written.
         """
+        self._check_room()
         with self.folder.held(), Signals(self._stop):
             if not self.folder.exists():
                 self.folder.begin(self.config, self._facts())
@@ -156,6 +176,25 @@ class Session:
                 with suppress(StorageError):
                     self._save_new()
                 raise
+
+    def _check_room(self) -> None:
+        """Refuse, before the first step, a disk that can't hold the checkpoints to come.
+
+        Raises:
+            StorageError: with what they need and what is free.
+        """
+        files = self.trainer.tensors()
+        sizes = {
+            name: sum(value.numel() * value.element_size() for value in tensors.values())
+            for name, tensors in files.items()
+        }
+        # Optimizers make their two moments of each weight when they first step.
+        first = sum(2 * p.numel() * p.element_size() for p in self._network.parameters())
+        sizes["optimizer"] = max(sizes["optimizer"], first)
+        keep = self.config.training.keep
+        missing = max(1, keep + 1 - len(self.folder.numbered()))
+        what = "1 checkpoint" if missing == 1 else f"{missing} checkpoints"
+        storage.check_room(self.folder.checkpoints, missing * sum(sizes.values()), what)
 
     def _loop(self) -> Iterator[Event]:
         training = self.config.training
@@ -299,12 +338,9 @@ class Session:
 
     def _checkpoint(self) -> Path | None:
         self.folder.config()  # raises where there is no run
-        checkpoint = self.folder.newest()
-        if checkpoint is None and self.folder.numbered():
-            raise CheckpointError(
-                f"No checkpoint in {self.folder.checkpoints} is whole; remove that folder to begin "
-                "this run again, or train another one with another --out."
-            )
+        checkpoint, self._damaged = self.folder.found()
+        if checkpoint is None and self._damaged:
+            raise CheckpointError(self.folder.all_damaged(self._damaged))
         return checkpoint
 
     def _same_run(self) -> None:
@@ -315,7 +351,7 @@ class Session:
         """
         if self.folder.facts().get("fingerprint") != self.data.train.fingerprint:
             raise DataError(
-                f"The data in {self.config.data.source} are not those that {self.folder.path} was "
+                f"The data in {self._given} are not those that {self.folder.path} was "
                 "trained on; resume with the same data, or begin anew with another --out."
             )
         before = fit(self.folder.config(), self.data.train)
@@ -333,6 +369,27 @@ class Session:
                     f"{self.folder.path} was begun with {path} {was}, not {now}; leave that out to "
                     "go on with it, or begin anew with another --out."
                 )
+
+    def _same_network(self, checkpoint: Path) -> None:
+        """Refuse a network that a hand wrote into config.yaml, before its weights are compared.
+
+        Raises:
+            ConfigError: what it is and what was trained.
+        """
+        now, was = self.model_config.network, NETWORKS.explicit(read_config(checkpoint).network)
+        if now == was:
+            return
+        kept = {name: value for name, value in now.settings.items() if name in was.settings}
+        other = [name for name in kept if kept[name] != was.settings[name]]
+        if now.name == was.name and other:
+            now, was = (
+                Spec(name=each.name, **{name: each.settings[name] for name in other})
+                for each in (now, was)
+            )
+        raise ConfigError(
+            f"{self.folder.config_path} says network {now}, but it was trained as {was}; put that "
+            "back, or begin anew with another --out."
+        )
 
     def _take_up(self, checkpoint: Path) -> None:
         """Go on from a checkpoint, to the bit."""
@@ -357,6 +414,7 @@ class Session:
     def _facts(self) -> dict[str, Any]:
         data = self.data.train
         return {
+            "source": self._given,
             "data": list(data.notes),
             "fingerprint": data.fingerprint,
             "pictures": len(data),

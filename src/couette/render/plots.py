@@ -83,7 +83,7 @@ def curves(
         ShapeError: no series, or x and y of different lengths.
     """
     lines = _checked(series)
-    figure, (axes,) = panels(1, 1, height=3.8)
+    figure, (axes,) = panels(1, 1, height=max(3.8, 0.21 * len(lines)))  # a legend is as tall
     colours = lighter(len(lines)) if ordered else _colours(len(lines))
     for i, ((name, (xs, ys)), colour) in enumerate(zip(lines.items(), colours, strict=True)):
         xs, ys = _positive(xs, log_x), _positive(ys, log_y)

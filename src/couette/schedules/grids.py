@@ -146,10 +146,9 @@ def leading(
 ) -> Tensor:
     """Whole strides up from a table's entry 0, then turned round: diffusers' "leading".
 
-    It begins up to a stride and the remainder of T/N below the last entry, where pictures still have
-    a trace of signal. When
-    to use it: to repeat what Stable Diffusion's pipelines drew (`steps_offset=1`); otherwise take
-    `strided`.
+    It begins up to a stride and the remainder of T/N below the last entry, where pictures still
+    have a trace of signal. When to use it: to repeat what Stable Diffusion's pipelines drew
+    (`steps_offset=1`); otherwise take `strided`.
 
     Args:
         steps_offset: added to each entry.
