@@ -19,12 +19,12 @@ from couette.config import (
     SamplingConfig,
     Spec,
     TrainingConfig,
-    parse,
     spec,
     spec_fields,
 )
 from couette.errors import ConfigError
 from couette.registry import RECIPES
+from couette.validation import parse
 
 MODEL = ModelConfig(
     recipe="default",

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from couette.config import DiffusionConfig, ModelConfig, SamplingConfig, Spec, parse, spec
+from couette.config import DiffusionConfig, ModelConfig, SamplingConfig, Spec, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction
 from couette.errors import InputError, NotFinite
 from couette.generate import KeyedNoise, pictures, sampling_of, steps, times_of
 from couette.model import Model, assemble, build_network
 from couette.registry import SAMPLERS
 from couette.tensors import Stream, normal
+from couette.validation import parse
 from worlds import DOWN
 
 HEUN = SamplingConfig(sampler=spec("heun"), grid=spec("karras"), steps=3, guidance=2.0)

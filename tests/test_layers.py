@@ -27,6 +27,7 @@ ROOT = Path(couette.__file__).parent
 
 GROUND: tuple[frozenset[str], ...] = (
     frozenset({"errors", "places", "contracts", "tensors"}),
+    frozenset({"validation"}),
     frozenset({"config", "storage"}),
     frozenset({"registry", "runtime"}),
 )

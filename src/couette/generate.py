@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from couette.conditioners import Labels
-from couette.config import STATES, SamplingConfig, Spec, parse, spec
+from couette.config import STATES, SamplingConfig, Spec, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
 from couette.denoiser import recalling, regular, singular
 from couette.discrete import KINDS
@@ -30,6 +30,7 @@ from couette.registry import GRIDS
 from couette.runs import find_model
 from couette.samplers import SAMPLERS
 from couette.tensors import Stream, normal, uniform
+from couette.validation import parse
 
 Editor = Callable[[Denoise], Denoise]
 Threshold = Callable[[Tensor], Tensor]

@@ -26,7 +26,6 @@ from couette.config import (
     ModelConfig,
     SamplingConfig,
     Spec,
-    parse,
     spec,
 )
 from couette.contracts import Codec, Sizes
@@ -37,6 +36,7 @@ from couette.networks.recalling import Recalling
 from couette.registry import CODECS, NETWORKS
 from couette.runtime import Runtime
 from couette.storage import MAX_TENSORS, read_json, read_tensors
+from couette.validation import parse
 
 CONFIG = "model.json"
 AVERAGE = "average.safetensors"

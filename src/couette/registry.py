@@ -14,8 +14,9 @@ from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from couette.config import Spec, explain
+from couette.config import Spec
 from couette.errors import ConfigError, UnknownName, folded
+from couette.validation import explain
 
 P = TypeVar("P", bound=Callable[..., Any])
 New = TypeVar("New", bound=Callable[..., Any])

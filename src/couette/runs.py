@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from couette.config import RunConfig, parse
+from couette.config import RunConfig
 from couette.errors import CheckpointError, DamagedCheckpoint, InputError, nearest
 from couette.storage import (
     check_folder,
@@ -34,6 +34,7 @@ from couette.storage import (
     write_folder,
     write_json,
 )
+from couette.validation import parse
 
 try:
     import fcntl

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import couette.denoiser
-from couette.config import DiffusionConfig, Spec, parse, spec
+from couette.config import DiffusionConfig, Spec, spec
 from couette.contracts import Cond, Corruption, Level, Scalings
 from couette.denoiser import (
     Denoiser,
@@ -23,6 +23,7 @@ from couette.denoiser import (
 from couette.errors import ConfigError, ShapeError
 from couette.registry import PARAMETERIZATIONS, SCHEDULES, TIMES, TOLD, WEIGHTINGS
 from couette.schedules import Table, log_snr, ratio
+from couette.validation import parse
 from worlds import draw, f64, noised, schedule
 
 VP = "linear"

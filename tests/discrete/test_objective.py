@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from couette import api
-from couette.config import DiffusionConfig, ModelConfig, TrainingConfig, parse, spec
+from couette.config import DiffusionConfig, ModelConfig, TrainingConfig, spec
 from couette.contracts import Batch, Sizes
 from couette.denoiser import build_denoiser
 from couette.discrete import KINDS, CategoricalObjective, Characters, bits
@@ -25,6 +25,7 @@ from couette.registry import NETWORKS, SAMPLERS
 from couette.tensors import uniform
 from couette.training import DiffusionObjective, Trainer
 from couette.training.plan import Plan
+from couette.validation import parse
 from discrete.joint import Joint
 from small_runs import Settings, digests, losses, session
 

@@ -6,16 +6,16 @@ As in test_diffusers, theirs runs as it comes and in double.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from couette.contracts import Noise, Step
+from couette.contracts import Step
 from couette.schedules import Table
-from samplers.test_diffusers import (
+from samplers.theirs import (
     BY_SIGMA,
     EXACT,
     IDS,
@@ -24,6 +24,7 @@ from samplers.test_diffusers import (
     Whole,
     X,
     agree,
+    drawn,
     edm,
     made,
     network,
@@ -31,6 +32,8 @@ from samplers.test_diffusers import (
     ours,
     reached,
     scaled,
+    seeded,
+    seeds,
     theirs,
 )
 from worlds import run, schedule
@@ -40,21 +43,6 @@ diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # theirs, of numpy
 
 SHAPES = pytest.mark.parametrize("shape", ["karras", "exponential"])
-
-
-def seeded(i: int) -> torch.Generator:
-    """Their generator for their step i."""
-    return torch.Generator().manual_seed(500 + i)
-
-
-def drawn(i: int) -> Tensor:
-    return torch.randn(X.shape, generator=seeded(i), dtype=X.dtype)
-
-
-def seeds() -> Noise:
-    """The same draws, one after another."""
-    steps = count()
-    return lambda t, u: drawn(next(steps))
 
 
 class WholeEDM(Whole, diffusers.EDMDPMSolverMultistepScheduler):

@@ -19,7 +19,7 @@ from couette.contracts import Cond, Level, Noise, Prediction
 from couette.guidance.thresholds import static
 from couette.schedules import Table
 from couette.schedules.tables import betas_between
-from samplers.test_diffusers import (
+from samplers.theirs import (
     BY_ENTRY,
     IDS,
     LINSPACE,

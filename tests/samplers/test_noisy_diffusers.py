@@ -6,7 +6,7 @@ As in test_diffusers, theirs runs as it comes and in double.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from couette.contracts import Noise
-from samplers.test_diffusers import (
+from samplers.theirs import (
     BETA,
     BY_ENTRY,
     BY_SIGMA,
@@ -28,12 +28,15 @@ from samplers.test_diffusers import (
     Predicts,
     X,
     agree,
+    drawn,
     extrapolated,
     made,
     network,
     offered,
     ours,
     scaled,
+    seeded,
+    seeds,
     slowly,
     theirs,
 )
@@ -43,21 +46,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
 DENOISE = Predicts("eps", "linear")
 SPACINGS = pytest.mark.parametrize("spacing", [*BY_ENTRY, *BY_SIGMA], ids=IDS)
-
-
-def seeded(i: int) -> torch.Generator:
-    """Their generator for their step i."""
-    return torch.Generator().manual_seed(500 + i)
-
-
-def drawn(i: int) -> Tensor:
-    return torch.randn(X.shape, generator=seeded(i), dtype=X.dtype)
-
-
-def seeds() -> Noise:
-    """The same draws, step by step."""
-    steps = count()
-    return lambda t, u: drawn(next(steps))
 
 
 def at_level(asked: Tensor) -> Callable[[Tensor, int], Tensor]:

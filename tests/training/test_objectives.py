@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from couette.config import DiffusionConfig, Spec, TrainingConfig, parse
+from couette.config import DiffusionConfig, Spec, TrainingConfig
 from couette.contracts import Batch, Cond, Level, Prediction
 from couette.denoiser import bound_term, build_denoiser, target
 from couette.errors import ConfigError
@@ -19,6 +19,7 @@ from couette.schedules import entries
 from couette.tensors import Stream, normal, uniform
 from couette.training import DiffusionObjective, Trainer
 from couette.training.plan import Plan
+from couette.validation import parse
 from worlds import schedule
 
 STD = 0.3

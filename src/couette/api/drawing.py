@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from couette import generate
-from couette.config import RuntimeConfig, parse
+from couette.config import RuntimeConfig
 from couette.contracts import Step
 from couette.errors import InputError
 from couette.model import Model
 from couette.opening import open_model
 from couette.runtime import choose
+from couette.validation import parse
 
 
 def check_seed(seed: int) -> None:

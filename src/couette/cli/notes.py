@@ -26,5 +26,6 @@ def heard() -> Iterator[list[str]]:
                 notes.append(str(message))
                 print(f"couette: {message}", file=sys.stderr)
 
+        # Put back, with the filters, where `catch_warnings` ends.
         warnings.showwarning = say  # type: ignore[assignment]
         yield notes

@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from couette.cli.asking import parse as read
 from couette.cli.notes import heard
 from couette.cli.options import normal_flags, take_flag, take_flags
-from couette.config import RuntimeConfig, parse
+from couette.config import RuntimeConfig
 from couette.errors import InputError
 from couette.figures import FIGURES, NEEDS, Shown, Target, draw, resolve, topics_for
 from couette.recipes import fit
 from couette.storage import check_writable
+from couette.validation import parse
 
 HELP = """couette show [RUN|DATA|RECIPE] [TOPIC] [flags of the topic]
 

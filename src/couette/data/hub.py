@@ -103,7 +103,7 @@ def _without_waiting(datasets: Any, name: str) -> Iterator[None]:
             huggingface_hub.HfApi().dataset_info(name, timeout=_SECONDS)
     except huggingface_hub.errors.RepositoryNotFoundError:
         raise DataError("it has no such data set, or none that is open to you") from None
-    except Exception:  # no network, or an answer that the library itself should judge
+    except Exception:  # of whatever library it rests on: no network, or an answer for it to judge
         for each in constants:
             each.HF_HUB_OFFLINE = True
     try:

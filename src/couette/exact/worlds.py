@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from couette.config import DataConfig, DiffusionConfig, Spec, parse, spec, spec_fields
+from couette.config import DataConfig, DiffusionConfig, Spec, joined, spec, spec_fields
 from couette.contracts import Schedule
 from couette.data import Dataset, open_data, to_float
 from couette.data.toy import GRID_SD, GRID_SIDE, GRID_SPACING
@@ -24,6 +24,7 @@ from couette.exact.empirical import Empirical
 from couette.exact.known import Known
 from couette.exact.mixture import Mixture, fitted
 from couette.registry import SCHEDULES, Registry
+from couette.validation import parse
 
 PREFIX = "exact:"
 
@@ -107,7 +108,7 @@ def named(given: str | Path) -> World:
     text = str(given)
     rest = text.removeprefix(PREFIX)
     fields = {"name": rest} if Path(rest).is_dir() else spec_fields(rest)
-    name, schedule = fields.pop("name"), Spec.model_validate(_joined(fields.pop("schedule", "edm")))
+    name, schedule = fields.pop("name"), Spec.model_validate(joined(fields.pop("schedule", "edm")))
     if not name:
         raise InputError("Say which world: exact:digits, exact:gaussians, or exact:FOLDER.")
     if name in WORLDS:
@@ -137,11 +138,6 @@ def folder_of(given: str | Path) -> Path:
     """Where what is drawn of a world goes unless told otherwise: `exact-digits` for exact:digits;
     of anything else, its own folder."""
     return Path(re.sub(r"[^\w.=]+", "-", str(given))) if is_exact(given) else Path(given)
-
-
-def _joined(value: Any) -> Any:
-    """A schedule with several settings stands in brackets, which read as a tuple."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _data_of(name: str) -> DataConfig:

@@ -2,7 +2,7 @@
 
 A new network is one class in one file, decorated with `@NETWORKS.register("name")`, and one line
 here. It takes (x, told, cond) and gives back a tensor of x's shape. One that does not look at what
-it is told of the time declares `blind=True`.
+it is told of the time declares `blind=True`, one for points in the plane `points=True`.
 """
 
 from couette.networks import encoder  # noqa: F401  (it registers itself)

@@ -36,7 +36,7 @@ class Residual(nn.Module):
         return result
 
 
-@NETWORKS.register("points")
+@NETWORKS.register("points", points=True)
 class PointMLP(nn.Module):
     """Residual perceptron for points, told the time and, where there are classes, the class.
 

@@ -6,9 +6,9 @@ import torch
 
 from couette.config import ModelConfig, RunConfig, Spec, spec
 from couette.data import Dataset
-from couette.errors import ConfigError
+from couette.errors import ConfigError, ShapeError
 from couette.model import build_network
-from couette.registry import CHAINS, PARTS
+from couette.registry import CHAINS, NETWORKS, PARTS
 
 AUTO = "auto"
 
@@ -19,6 +19,7 @@ def fit(config: RunConfig, data: Dataset) -> RunConfig:
     What was asked for stands. A fitted config is left as it is.
 
     Raises:
+        ShapeError: a network of pictures for points.
         UnknownName, ConfigError: a part or a setting that does not exist, or settings given to
             the network `auto`, which has none.
     """
@@ -30,6 +31,11 @@ def fit(config: RunConfig, data: Dataset) -> RunConfig:
                 f"to set {given}, for instance --network unet."
             )
         config = config.replace(network=network_for(data))
+    elif data.points and not NETWORKS.trait(config.network.name, "points"):
+        raise ShapeError(
+            f"The network '{config.network.name}' is for pictures, and '{data.name}' holds points "
+            "in the plane; leave out --network."
+        )
     if not config.training.batch:
         config = config.replace(training={"batch": batch_for(data)})
     for path, registry in PARTS.items():

@@ -11,39 +11,36 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from couette import storage
-from couette.config import RunConfig, RuntimeConfig, Spec
+from couette.config import RunConfig, RuntimeConfig
 from couette.contracts import Ask
 from couette.data import Splits, located, open_data
 from couette.errors import (
     CheckpointError,
     ConfigError,
-    DataError,
     Diverged,
     InputError,
     Interrupted,
     NotFinite,
-    ShapeError,
     StorageError,
 )
 from couette.generate import steps
-from couette.model import AVERAGE, CONFIG, WEIGHTS, Model, assemble, load_weights, read_config
+from couette.model import CONFIG, Model, assemble
 from couette.recipes.building import build_probe, build_trainer, enough, model_config
 from couette.recipes.cadence import Cadence
 from couette.recipes.card import card
 from couette.recipes.fitting import fit
 from couette.recipes.journal import Journal
 from couette.recipes.preview import preview, preview_sampling
+from couette.recipes.resuming import going_on, same_network, same_run, take_up
 from couette.recipes.signals import Signals
-from couette.registry import NETWORKS
 from couette.render import save
-from couette.runs import STATE, RunFolder, step_of
+from couette.runs import STATE, RunFolder
 from couette.runtime import Runtime, choose, evaluating
 from couette.training import Progress
 
@@ -98,16 +95,11 @@ class Session:
         self.data: Splits = open_data(config.data)
         enough(self.data.train)
         self.config = fit(config, self.data.train)
-        if self.data.train.points and self.config.network.name != "points":
-            raise ShapeError(
-                f"The network '{self.config.network.name}' is for pictures, and "
-                f"'{self.data.train.name}' holds points in the plane; leave out --network."
-            )
         self.model_config = model_config(self.config, self.data.train)
         if resume:
-            self._same_run()
+            same_run(self.folder, self.config, self.data.train, self._given)
         if checkpoint is not None:
-            self._same_network(checkpoint)
+            same_network(self.folder, self.config, checkpoint)
         self.runtime = self._runtime(checkpoint)
         self.runtime.apply()
         self._network, self.trainer = build_trainer(
@@ -119,7 +111,7 @@ class Session:
         self._check_sampling()
         self.journal = Journal(self.folder, self.data.train, self.config.training.batch)
         if checkpoint is not None:
-            self._take_up(checkpoint)
+            take_up(checkpoint, self._network, self.trainer, self.journal)
         self._from = checkpoint
         self._stopped: int | None = None
         self._saved = self.trainer.step
@@ -134,19 +126,8 @@ class Session:
         lines.append(self.runtime.describe())
         lines.append(f"seed {training.seed}, batch {training.batch}, lr {training.lr:g}")
         if self._from is not None:
-            lines.append(self._going_on())
+            lines.append(going_on(self.trainer.step, self._damaged))
         return lines
-
-    def _going_on(self) -> str:
-        """Where the run goes on, and what is lost where newer checkpoints are damaged."""
-        step = self.trainer.step
-        newer = [each for each in self._damaged if step_of(each) > step]
-        if not newer:
-            return f"going on from step {step:,}"
-        names = f"{', '.join(each.name for each in newer)} {'are' if len(newer) > 1 else 'is'}"
-        lost = max(map(step_of, newer)) - step
-        again = "1 step is" if lost == 1 else f"{lost:,} steps are"
-        return f"{names} damaged; going on from step {step:,}, {again} trained again"
 
     def run(self) -> Iterator[Event]:
         """Train, log, draw and save, to the end of the plan.
@@ -342,74 +323,6 @@ class Session:
         if checkpoint is None and self._damaged:
             raise CheckpointError(self.folder.all_damaged(self._damaged))
         return checkpoint
-
-    def _same_run(self) -> None:
-        """Refuse to go on with other data or another model than the run was begun with.
-
-        Raises:
-            DataError, ConfigError: what differs.
-        """
-        if self.folder.facts().get("fingerprint") != self.data.train.fingerprint:
-            raise DataError(
-                f"The data in {self._given} are not those that {self.folder.path} was "
-                "trained on; resume with the same data, or begin anew with another --out."
-            )
-        before = fit(self.folder.config(), self.data.train)
-        for path in (
-            "objective",
-            "network",
-            "codec",
-            "diffusion",
-            "training.seed",
-            "training.batch",
-        ):
-            was, now = (attrgetter(path)(config) for config in (before, self.config))
-            if was != now:
-                raise ConfigError(
-                    f"{self.folder.path} was begun with {path} {was}, not {now}; leave that out to "
-                    "go on with it, or begin anew with another --out."
-                )
-
-    def _same_network(self, checkpoint: Path) -> None:
-        """Refuse a network that a hand wrote into config.yaml, before its weights are compared.
-
-        Raises:
-            ConfigError: what it is and what was trained.
-        """
-        now, was = self.model_config.network, NETWORKS.explicit(read_config(checkpoint).network)
-        if now == was:
-            return
-        kept = {name: value for name, value in now.settings.items() if name in was.settings}
-        other = [name for name in kept if kept[name] != was.settings[name]]
-        if now.name == was.name and other:
-            now, was = (
-                Spec(name=each.name, **{name: each.settings[name] for name in other})
-                for each in (now, was)
-            )
-        raise ConfigError(
-            f"{self.folder.config_path} says network {now}, but it was trained as {was}; put that "
-            "back, or begin anew with another --out."
-        )
-
-    def _take_up(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint, to the bit."""
-        tensors = {
-            path.stem: storage.read_tensors(path) for path in checkpoint.glob("*.safetensors")
-        }
-        for stem, module in (
-            (Path(WEIGHTS).stem, self._network),
-            (Path(AVERAGE).stem, self.trainer.average and self.trainer.average.network),
-        ):
-            if module and stem not in tensors:
-                raise CheckpointError(f"{checkpoint} holds no '{stem}'; it is of another run.")
-            if module:
-                load_weights(module, tensors[stem], str(checkpoint / stem))
-        state = storage.read_json(checkpoint / STATE)
-        try:
-            self.trainer.load(tensors, state["trainer"])
-            self.journal.load(state["journal"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{checkpoint / STATE} is damaged ({error}).") from None
 
     def _facts(self) -> dict[str, Any]:
         data = self.data.train

@@ -6,26 +6,20 @@ settings of its own it stands in brackets, `shifted:schedule=(linear:steps=300,b
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from couette.config import Spec, spec_fields
+from couette.config import Spec, joined, spec_fields
 from couette.contracts import Level, Schedule
 from couette.errors import ConfigError
 from couette.registry import SCHEDULES
 from couette.schedules.forward import entries
 from couette.schedules.tables import Table, betas_between
 
-
-def _joined(value: Any) -> Any:
-    """Settings that stood in brackets come as a tuple."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else value
-
-
-Inner = Annotated[str, BeforeValidator(_joined)]
+Inner = Annotated[str, BeforeValidator(joined)]
 Positive = Annotated[float, Field(gt=0)]
 
 
