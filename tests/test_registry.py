@@ -12,7 +12,7 @@ import couette.recipes
 from couette import registry
 from couette.config import Spec, spec
 from couette.errors import ConfigError, UnknownName, folded
-from couette.registry import Registry
+from couette.registry import SAMPLERS, Registry
 
 SOURCE = Path(couette.__file__).parent
 ALL = {name: each for name, each in vars(registry).items() if isinstance(each, Registry)}
@@ -218,3 +218,9 @@ def test_nothing_is_imported_by_a_string_or_unpickled(path: Path) -> None:
         assert name not in ("torch.load", "np.load", "numpy.load", "yaml.load", "yaml.unsafe_load")
         if name.endswith("import_module"):
             assert path.relative_to(SOURCE) == Path("cli/__init__.py")
+
+
+def test_a_brief_spec_names_what_is_not_usual() -> None:
+    asked = SAMPLERS.explicit(spec("edm", s_churn=10.0))
+    assert str(SAMPLERS.brief(asked)) == "edm:s_churn=10.0"
+    assert str(SAMPLERS.brief(SAMPLERS.explicit(spec("heun")))) == "heun"

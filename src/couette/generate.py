@@ -184,6 +184,12 @@ def shortened(sampling: SamplingConfig, steps: int) -> SamplingConfig:
     return sampling.model_copy(update={"steps": steps, "sampler": sampler})
 
 
+def said(sampling: SamplingConfig) -> str:
+    """The sampling in words: "heun, 8 steps, guidance 1.5"."""
+    plural = "" if sampling.steps == 1 else "s"
+    return f"{SAMPLERS.brief(sampling.sampler)}, {sampling.steps} step{plural}{sampling.guided}"
+
+
 def times_of(model: Model, sampling: SamplingConfig) -> Tensor:
     """The grid of times the settings ask for, (N + 1,) float64."""
     times: Tensor = GRIDS.bind(sampling.grid)(

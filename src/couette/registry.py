@@ -127,6 +127,12 @@ class Registry(Generic[P]):
         settings = {name: value for name, value in self.check(spec).items() if value is not None}
         return Spec(name=spec.name, **settings)
 
+    def brief(self, spec: Spec) -> Spec:
+        """The spec with only those of its settings that are not their defaults, for reading."""
+        fields = self.settings(spec.name).model_fields
+        told = {key: value for key, value in spec.settings.items() if fields[key].default != value}
+        return Spec(name=spec.name, **told)
+
     def build(self, spec: Spec, *args: Any) -> Any:
         """Call the part with `args` and the spec's settings."""
         return self[spec.name](*args, **self.check(spec))

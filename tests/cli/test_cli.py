@@ -473,6 +473,10 @@ class TestSample:
     ) -> None:
         assert shell.refused("sample", runs / "plain", *flags) == f"couette: {says}\n"
 
+    def test_one_wrong_word_among_several_is_said(self, shell: Shell) -> None:
+        said = shell.refused("lab", "exact:mixture", "--guidance", "1", "x")
+        assert said == "couette: --guidance can't be read from '1 x'; see couette lab --help.\n"
+
     def test_a_device_that_is_not_here(self, shell: Shell, runs: Path) -> None:
         err = shell.refused("sample", runs / "plain", "--device", "mps")
         assert "leave out --device" in err

@@ -78,6 +78,10 @@ def _sentence(box: str, prog: str, known: Iterable[str]) -> str:
         return _unknown(found[1].split(", "), prog, [*_FLAG.findall(hints), *known])
     if found := re.match(r"Error parsing (--[\w.-]+)[^:]*: (.*)", text):
         flag = found[1]
+        several = re.search(r"valid parse for arguments: \[(.*?)\]", found[2])
+        if several:
+            values = several[1].replace("'", "").replace(",", "")
+            return f"{flag} can't be read from '{values}'; see {prog} --help."
         kind = re.search(re.escape(flag) + r" (\S+)", hints)
         value = re.search(r"from \['([^']*)'\]", found[2]) or re.search(r"'([^']*)'\.?$", found[2])
         if kind and value:

@@ -201,7 +201,7 @@ def _part(family: Registry[Any], own: Spec, used: Spec) -> str:
     """A part in a name, where it is not the model's own: its settings only where they are set."""
     if used == own:
         return ""
-    return _told(family, used)
+    return str(family.brief(used))
 
 
 def _guider(used: Spec) -> str:
@@ -209,14 +209,7 @@ def _guider(used: Spec) -> str:
     settings = dict(used.settings)
     if "run" in settings:
         settings["run"] = Path(settings["run"]).parent.parent.name or "model"
-    return _told(GUIDANCE, Spec(name=used.name, **settings))
-
-
-def _told(family: Registry[Any], used: Spec) -> str:
-    """A part with those of its settings that are not its usual ones."""
-    usual = family.settings(used.name).model_fields
-    other = {key: value for key, value in used.settings.items() if usual[key].default != value}
-    return str(Spec(name=used.name, **other))
+    return str(GUIDANCE.brief(Spec(name=used.name, **settings)))
 
 
 def _check_place(path: Path, format: str, count: int, model: Model) -> None:

@@ -27,7 +27,7 @@ from couette.evaluation.report import (
     Report,
     Samples,
 )
-from couette.generate import in_turn, pictures
+from couette.generate import in_turn, pictures, said
 from couette.model import Model
 from couette.runtime import evaluating
 from couette.tensors import permutation
@@ -197,7 +197,7 @@ class _Evaluation:
             samples[name] = Samples(
                 model=name,
                 count=self.count,
-                sampling=_said(sampling or self.models[name].config.sampling),
+                sampling=said(sampling or self.models[name].config.sampling),
                 distances=distances,
                 floor=judge.floor.distances.frechet,
                 judged=judged,
@@ -330,7 +330,3 @@ def _copies(pairs: Pairs, rule: CopyRule, real: Tensor) -> Copies:
         threshold=rule.threshold,
         false_alarms=rule.false_alarms,
     )
-
-
-def _said(sampling: SamplingConfig) -> str:
-    return f"{sampling.sampler}, {sampling.steps} steps{sampling.guided}"

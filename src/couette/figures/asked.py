@@ -56,12 +56,6 @@ def walk_of(
     return sampling_of(model, steps=length, guidance=guidance, sampler=sampler)
 
 
-def said(sampling: SamplingConfig) -> str:
-    """The sampling in words."""
-    plural = "" if sampling.steps == 1 else "s"
-    return f"{sampling.sampler}, {sampling.steps} step{plural}{sampling.guided}"
-
-
 class _Watched:
     """A denoiser that keeps the first thing it was asked: the noise that sampling starts from."""
 

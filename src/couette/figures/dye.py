@@ -13,7 +13,7 @@ from couette.codecs import Symmetric
 from couette.config import Spec
 from couette.contracts import Corruption
 from couette.figures import forward
-from couette.figures.asked import asks, moment_words, moments, said, walk_of
+from couette.figures.asked import asks, moment_words, moments, walk_of
 from couette.figures.registry import (
     Columns,
     Fps,
@@ -28,6 +28,7 @@ from couette.figures.registry import (
     still,
 )
 from couette.figures.target import Target
+from couette.generate import said
 from couette.render import dye as panels
 from couette.render import dye_frames, spread
 

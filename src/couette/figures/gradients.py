@@ -13,11 +13,11 @@ from couette.config import SamplingConfig, Spec
 from couette.contracts import Ask, Level
 from couette.data import to_float
 from couette.errors import InputError
-from couette.figures.asked import looked_at, said
+from couette.figures.asked import looked_at
 from couette.figures.registry import Label, Length, Picture, Rows, Sampler, Seed, figure, still
 from couette.figures.reverse import matching
 from couette.figures.target import Target
-from couette.generate import ask, sampling_of
+from couette.generate import ask, said, sampling_of
 from couette.generate import steps as drawn
 from couette.guidance import Classify, gradient
 from couette.model import Model

@@ -13,7 +13,7 @@ from couette.config import SamplingConfig, Spec, spec
 from couette.contracts import Ask
 from couette.errors import InputError
 from couette.exact import Ideal
-from couette.figures.asked import looked_at, said
+from couette.figures.asked import looked_at
 from couette.figures.registry import (
     Columns,
     Count,
@@ -24,7 +24,7 @@ from couette.figures.registry import (
     still,
 )
 from couette.figures.target import Target
-from couette.generate import ask, sampling_of, times_of
+from couette.generate import ask, said, sampling_of, times_of
 from couette.generate import steps as steps_of
 from couette.model import Model, assemble
 from couette.registry import SCHEDULES

@@ -12,7 +12,7 @@ from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.data import Dataset, to_float
 from couette.errors import InputError
-from couette.figures.asked import Moment, asks, moment_words, moments, said, walk_of
+from couette.figures.asked import Moment, asks, moment_words, moments, walk_of
 from couette.figures.registry import (
     Count,
     Fps,
@@ -29,7 +29,7 @@ from couette.figures.registry import (
     still,
 )
 from couette.figures.target import Target, resolve
-from couette.generate import pictures
+from couette.generate import pictures, said
 from couette.model import Model
 from couette.render import beside as side_by_side
 from couette.render import columns_for, filmstrip, grid, spread, strip

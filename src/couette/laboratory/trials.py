@@ -67,8 +67,8 @@ class Outcome:
     @classmethod
     def of(cls, trial: Trial, **found: Any) -> Outcome:
         """The outcome of a trial, with what was found."""
-        given = str(trial), str(trial.sampler), str(trial.grid), trial.steps, trial.guidance
-        return cls(*given, **found)
+        sampler = str(SAMPLERS.brief(trial.sampler))
+        return cls(str(trial), sampler, str(trial.grid), trial.steps, trial.guidance, **found)
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
