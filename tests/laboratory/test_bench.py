@@ -134,6 +134,22 @@ def test_one_that_chooses_its_steps_has_an_error(bench: Bench) -> None:
     assert outcome.evaluations is not None and outcome.evaluations > 4
 
 
+def test_a_trials_own_progress_is_told(world: Model) -> None:
+    """Step by step, so that a thousand of them are not silent."""
+    told: list[tuple[str, int, int]] = []
+    sampling = sampling_of(world, grid="uniform", guidance=1.0)
+    bench = Bench(
+        world,
+        in_turn(world, 6),
+        batch=4,
+        sampling=sampling,
+        progress=lambda *each: told.append(each),
+    )
+    bench(Trial(spec("ddpm"), EVEN, 4))
+    assert [done for _, done, _ in told] == [1, 2, 3, 4, 4, 5, 6, 6]
+    assert {(what, of) for what, _, of in told} == {("pictures by ddpm, 4 steps", 6)}
+
+
 def test_what_can_not_be_done_is_said(bench: Bench) -> None:
     outcome, drawn = bench(Trial(spec("heun"), spec("strided"), 4))
     assert drawn is None

@@ -155,7 +155,7 @@ def lab(
     chosen = [_spec(each) for each in samplers]
     folder = Path(out) if out else folder_of(path) / "lab"
     check_writable(folder)
-    bench = Bench(model, asked, seed=seed, batch=batch, sampling=sampling)
+    bench = Bench(model, asked, seed=seed, batch=batch, sampling=sampling, progress=progress)
     tried = planned(bench, chosen, [_spec(each) for each in grids], steps, scales)
     if frechet:
         bench.judge = _judge(path, model, frechet, seed, progress)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from couette import generate
 from couette.config import SamplingConfig, spec
-from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Schedule
+from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Schedule, Step
+from couette.data import Progress
 from couette.errors import InputError, NotFinite
 from couette.evaluation.judge import Judge
 from couette.laboratory.trials import Outcome, Trial
@@ -38,6 +39,7 @@ class Bench:
         sampling: guider and threshold; sampler, grid, steps and scale are a trial's.
         judge: compares samples with real pictures; None leaves the Fréchet distance out.
         fine: steps of the fine solution.
+        progress: told how many of a trial's pictures are drawn, step by step.
     """
 
     def __init__(
@@ -50,10 +52,11 @@ class Bench:
         sampling: SamplingConfig | None = None,
         judge: Judge | None = None,
         fine: int = FINE,
+        progress: Progress | None = None,
     ) -> None:
         self.model, self.asked, self.seed, self.batch = model, list(asked), seed, batch
         self.sampling = sampling or model.config.sampling
-        self.judge, self.fine = judge, fine
+        self.judge, self.fine, self.progress = judge, fine, progress
         self._solutions: dict[tuple[float, float], Solution] = {}
 
     def __call__(self, trial: Trial) -> tuple[Outcome, Tensor | None]:
@@ -73,8 +76,8 @@ class Bench:
             trial,
             noisy=noisy,
             evaluations=counter.count,
-            error=fine and rms(drawn, fine.pictures),
-            doubt=fine and fine.doubt,
+            error=None if fine is None else rms(drawn, fine.pictures),
+            doubt=None if fine is None else fine.doubt,
             **judged,
             seconds=round(seconds, 3),
         )
@@ -134,8 +137,18 @@ class Bench:
             )
             for step in run:
                 last = step
+                self._tell(sampling, step, start, len(asked), batch)
             parts.append(generate.finished(self.model, last.x))
         return torch.cat(parts)
+
+    def _tell(
+        self, sampling: SamplingConfig, step: Step, start: int, count: int, batch: int
+    ) -> None:
+        """How far the drawing of `count` pictures is, in the batch that begins at `start`."""
+        if self.progress is not None:
+            part = (step.index + 1) / step.count if step.count else 0.0
+            done = start + round(part * min(batch, count - start))
+            self.progress(f"pictures by {generate.said(sampling)}", done, count)
 
 
 class Solution(NamedTuple):
