@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from couette.contracts import Cond, Sizes
 from couette.errors import ConfigError
 from couette.networks.common import refuse_unknown
-from couette.networks.unet import Block, ChannelNorm, Embedding, fitting
+from couette.networks.layers import ChannelNorm
+from couette.networks.unet import Block, Embedding, fitting
 from couette.registry import NETWORKS
 
 

@@ -22,6 +22,7 @@ from couette.contracts import Cond, Sizes
 from couette.errors import ConfigError
 from couette.networks.common import label, refuse_unknown, unmixed
 from couette.networks.embeddings import FourierFeatures, log_spaced
+from couette.networks.layers import ChannelNorm, attend
 from couette.registry import NETWORKS
 
 SMALLEST = 4
@@ -29,10 +30,6 @@ SMALLEST = 4
 
 HEAD = 64
 """Channels of an attention head, at most: few wide heads are far faster than many narrow ones."""
-
-
-MANY = 1024
-"""Tokens above which attention must not hold a weight for every pair of them."""
 
 
 @dataclass(frozen=True)
@@ -234,28 +231,6 @@ class Attention(nn.Module):
         y = y.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         out: Tensor = h + self.leave(y)
         return out
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each position, (B, C, H, W): one fused, contiguous pass."""
-
-    def forward(self, h: Tensor) -> Tensor:
-        h = F.layer_norm(
-            h.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
-        )
-        return h.permute(0, 3, 1, 2)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q·kᵀ/√d)·v, all (B, heads, tokens, d).
-
-    On processors the fused kernel's backward pass takes several times as long in bfloat16 as
-    these two products, and no less in float32; but only the fused one spares the square of
-    `tokens` in memory.
-    """
-    if q.device.type != "cpu" or q.shape[2] > MANY:
-        return F.scaled_dot_product_attention(q, k, v)
-    return torch.softmax(q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1), dim=-1) @ v
 
 
 def fitting(multiples: tuple[int, ...], side: int) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from couette.contracts import Cond, Sizes
 from couette.errors import ConfigError
 from couette.networks.common import label, refuse_unknown, require_multiple, unmixed
 from couette.networks.embeddings import sinusoidal
+from couette.networks.layers import GroupNorm, attend
 from couette.registry import NETWORKS
 
 
@@ -36,8 +37,8 @@ class _Layers(NamedTuple):
     depth: int
     padding: int
 
-    def norm(self, channels: int) -> nn.GroupNorm:
-        return nn.GroupNorm(self.groups, channels, eps=self.eps)
+    def norm(self, channels: int) -> GroupNorm:
+        return GroupNorm(self.groups, channels, eps=self.eps)
 
     def resnet(self, inside: int, outside: int) -> ResnetBlock:
         return ResnetBlock(inside, outside, self)
@@ -91,7 +92,7 @@ class Attention(nn.Module):
             project(pixels).unflatten(2, (-1, self.head)).transpose(1, 2)  # (B, heads, HW, head)
             for project in (self.to_q, self.to_k, self.to_v)
         )
-        mixed = unmixed(F.scaled_dot_product_attention(query, key, value), value, perturb)
+        mixed = unmixed(attend(query, key, value), value, perturb)
         out: Tensor = self.to_out(mixed.transpose(1, 2).flatten(2))  # (B, HW, C)
         return x + out.transpose(1, 2).reshape(x.shape)
 

@@ -1,0 +1,64 @@
+"""Layers that several networks share, written so that channels_last maps are read in rows.
+
+Shapes: B batch, C channels, H height, W width, G groups.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MANY = 1024
+"""Tokens above which attention must not hold a weight for every pair of them."""
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each position, (B, C, H, W): one fused, contiguous pass."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = F.layer_norm(
+            h.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
+        )
+        return h.permute(0, 3, 1, 2)
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's GroupNorm, (B, C, H, W), without its fall in speed on processors.
+
+    There the kernel for channels_last takes several times as long as it should, in bfloat16 most
+    of a network's step, and loses more digits where the mean is large. Here the moments of each
+    group become one scale and one shift a channel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x)
+        batch, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        scale, shift = self._affine(rows)
+        y = torch.addcmul(shift.to(x.dtype), rows, scale.to(x.dtype))
+        return y.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+    def _affine(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What normalizes (B, HW, C) rows, as a scale and a shift of each channel, (B, 1, C)."""
+        groups = (self.num_groups, -1)
+        rows = rows.float()
+        mean = rows.mean(1).unflatten(1, groups).mean(2, keepdim=True)  # (B, G, 1)
+        square = rows.square().mean(1).unflatten(1, groups).mean(2, keepdim=True)
+        deviation = ((square - mean.square()).clamp_min(0) + self.eps).sqrt()
+        scale = self.weight.unflatten(0, groups) / deviation
+        shift = self.bias.unflatten(0, groups) - mean * scale
+        return scale.flatten(1)[:, None], shift.flatten(1)[:, None]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q·kᵀ/√d)·v, all (B, heads, tokens, d).
+
+    On processors the fused kernel's backward pass takes several times as long in bfloat16 as
+    these two products, and no less in float32; but only the fused one spares the square of
+    `tokens` in memory.
+    """
+    if q.device.type != "cpu" or q.shape[2] > MANY:
+        return F.scaled_dot_product_attention(q, k, v)
+    return torch.softmax(q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1), dim=-1) @ v
