@@ -44,11 +44,11 @@ class GroupNorm(nn.GroupNorm):
         """What normalizes (B, HW, C) rows, as a scale and a shift of each channel, (B, 1, C)."""
         groups = (self.num_groups, -1)
         rows = rows.float()
-        mean = rows.mean(1).unflatten(1, groups).mean(2, keepdim=True)  # (B, G, 1)
-        square = rows.square().mean(1).unflatten(1, groups).mean(2, keepdim=True)
+        mean = rows.mean(1).reshape(-1, *groups).mean(2, keepdim=True)  # (B, G, 1)
+        square = rows.square().mean(1).reshape(-1, *groups).mean(2, keepdim=True)
         deviation = ((square - mean.square()).clamp_min(0) + self.eps).sqrt()
-        scale = self.weight.unflatten(0, groups) / deviation
-        shift = self.bias.unflatten(0, groups) - mean * scale
+        scale = self.weight.reshape(groups) / deviation
+        shift = self.bias.reshape(groups) - mean * scale
         return scale.flatten(1)[:, None], shift.flatten(1)[:, None]
 
 
