@@ -42,7 +42,7 @@ class GroupNorm(nn.GroupNorm):
 
     def _affine(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What normalizes (B, HW, C) rows, as a scale and a shift of each channel, (B, 1, C)."""
-        groups = (self.num_groups, -1)
+        groups = (self.num_groups, self.num_channels // self.num_groups)
         rows = rows.float()
         mean = rows.mean(1).reshape(-1, *groups).mean(2, keepdim=True)  # (B, G, 1)
         square = rows.square().mean(1).reshape(-1, *groups).mean(2, keepdim=True)
