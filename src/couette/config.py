@@ -326,10 +326,33 @@ class SamplingConfig(Frozen):
 class RuntimeConfig(Frozen):
     """Where and in what arithmetic the network runs."""
 
+    mode: Annotated[
+        Literal["safe", "auto", "fast"],
+        Field(
+            description="safe: float32, nothing tried; auto: what a short probe finds faster and "
+            "right; fast: also compile for a short run"
+        ),
+    ] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    layout: Annotated[
+        Literal["auto", "channels_last", "contiguous"],
+        Field(description="of feature maps in memory"),
+    ] = "auto"
     threads: Annotated[int | None, Field(ge=1, description="processor threads")] = None
-    compile: bool = False
+    compile: Annotated[
+        Literal["auto", "on", "off"],
+        Field(description="compile the network's blocks; auto: where the run is long"),
+    ] = "auto"
+    recompute: Annotated[
+        bool, Field(description="blocks again in the backward pass: less memory, a third slower")
+    ] = False
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _compile_in_words(cls, value: Any) -> Any:
+        """`true` and `false`, as older files have it; YAML reads `on` and `off` so, too."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 class RunConfig(Frozen):

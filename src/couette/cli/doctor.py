@@ -57,7 +57,7 @@ def examine() -> dict[str, Any]:
         "cache": str(cache_dir()),
         "reads": ["PNG", "JPEG", *(["WebP"] if features.check("webp") else [])],
         "will use": choose(RuntimeConfig()).describe()
-        + (" (training also probes bfloat16)" if not cards else ""),
+        + " (training first probes what is faster for its network)",
     }
 
 

@@ -31,6 +31,7 @@ ALIASES = {
     "batch": "training.batch",
     "lr": "training.lr",
     "device": "runtime.device",
+    "runtime": "runtime.mode",
     "download": "data.download",
     # The names that users of diffusers' training scripts know.
     "output-dir": "out",

@@ -63,6 +63,8 @@ class Denoiser:
         """
         told = self.told(t, level).reshape(-1).expand(x.shape[0]).to(x.device, torch.float32)
         inputs = (expand(scalings.inp, x) * x).float()
+        if x.ndim == 4:
+            inputs = inputs.contiguous(memory_format=self.runtime.memory_format)
         with self.runtime.autocast():
             output: Tensor = self.network(inputs, told, cond).to(x.dtype)
         expected = (x.shape[0], x.shape[1] * (2 if self.learned else 1), *x.shape[2:])

@@ -24,6 +24,7 @@ from couette.networks.common import label, refuse_unknown, unmixed
 from couette.networks.embeddings import FourierFeatures, log_spaced
 from couette.networks.layers import ChannelNorm, attend
 from couette.registry import NETWORKS
+from couette.runtime import Repeated
 
 SMALLEST = 4
 """A level whose short side would be shorter than this, in positions, is left out."""
@@ -186,7 +187,7 @@ class Lower(nn.Module):
         return h + unfold(self.up(self.level(self.down(h), emb, perturb)))
 
 
-class Block(nn.Module):
+class Block(Repeated):
     """A residual block told of `emb`, then attention where the level has it.
 
     h + conv(silu(scale·norm(conv(silu(norm(h)))) + shift)), scale and shift linear in `emb`

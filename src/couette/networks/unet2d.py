@@ -24,6 +24,7 @@ from couette.networks.common import label, refuse_unknown, require_multiple, unm
 from couette.networks.embeddings import sinusoidal
 from couette.networks.layers import GroupNorm, attend
 from couette.registry import NETWORKS
+from couette.runtime import Repeated
 
 
 class _Layers(NamedTuple):
@@ -47,7 +48,7 @@ class _Layers(NamedTuple):
         return Attention(channels, self) if wanted else NoAttention()
 
 
-class ResnetBlock(nn.Module):
+class ResnetBlock(Repeated):
     """Two normalized 3×3 convolutions with the time added between them, around a shortcut."""
 
     def __init__(self, inside: int, outside: int, layers: _Layers) -> None:
@@ -69,7 +70,7 @@ class ResnetBlock(nn.Module):
         return result
 
 
-class Attention(nn.Module):
+class Attention(Repeated):
     """Self-attention among the pixels of a map, with a residual; heads of `layers.head` channels.
 
     Channels beyond a whole number of heads are left out of the attention, as in diffusers.

@@ -17,7 +17,7 @@ from couette.errors import ConfigError, DataError
 from couette.model import build_network
 from couette.recipes.fitting import unlabelled
 from couette.registry import CODECS, OBJECTIVES
-from couette.runtime import Runtime
+from couette.runtime import Runtime, Trial
 from couette.training import PowerAverage, Stream, Trainer
 from couette.training.plan import Plan
 
@@ -71,9 +71,7 @@ def build_trainer(
     training = config.training
     _need_grey_levels(config, data)
     torch.manual_seed(training.seed)
-    network = runtime.place(build_network(model))
-    if runtime.compile:
-        network.compile()
+    network = runtime.compiled(runtime.place(build_network(model)))
     objective = _objective(config, model, network, runtime)
     average = PowerAverage(network, training.average) if training.average else None
     stream = _stream(config, model, data, runtime.device, training.batch)
@@ -93,15 +91,28 @@ def _need_grey_levels(config: RunConfig, data: Dataset) -> None:
         )
 
 
-def build_probe(
-    config: RunConfig, model: ModelConfig, data: Dataset
-) -> tuple[nn.Module, Callable[[], Tensor]]:
-    """A throw-away network and its loss on one small batch, for the runtime to time."""
-    with torch.random.fork_rng(devices=[]):
-        network = Runtime().place(build_network(model))
-    objective = _objective(config, model, network, Runtime()).train()
-    batch = _stream(config, model, data, "cpu", min(_PROBED, config.training.batch))(0)
-    return network, lambda: objective(batch, "network").loss.mean()
+def build_trial(config: RunConfig, model: ModelConfig, data: Dataset) -> Trial:
+    """The run's training step on a small batch, for the runtime to probe."""
+    batch = min(_PROBED, config.training.batch)
+    parts = -(-config.training.batch // batch)
+
+    def build(runtime: Runtime) -> tuple[nn.Module, Callable[[], Tensor]]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.training.seed)
+            network = runtime.compiled(runtime.place(build_network(model)))
+        objective = _objective(config, model, network, runtime).train()
+        given = _stream(config, model, data, runtime.device, batch)(0)
+        return network, lambda: objective(given, "network").loss.mean()
+
+    def lasts(step: float) -> float:
+        training = config.training
+        if training.minutes is not None:
+            return 60 * training.minutes
+        steps = training.steps or (training.epochs or 0) * len(data) / training.batch
+        return step * parts * steps
+
+    key = f"{model.model_dump_json(exclude={'sampling', 'step', 'data'})} {batch}"
+    return Trial(key, build, lasts)
 
 
 def _objective(

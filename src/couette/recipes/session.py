@@ -10,14 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from couette import storage
-from couette.config import RunConfig, RuntimeConfig
+from couette.config import RunConfig
 from couette.contracts import Ask
 from couette.data import Splits, located, open_data
 from couette.errors import (
@@ -31,7 +30,7 @@ from couette.errors import (
 )
 from couette.generate import steps
 from couette.model import CONFIG, Model, assemble
-from couette.recipes.building import build_probe, build_trainer, enough, model_config
+from couette.recipes.building import build_trainer, build_trial, enough, model_config
 from couette.recipes.cadence import Cadence
 from couette.recipes.card import card
 from couette.recipes.fitting import fit
@@ -283,20 +282,22 @@ class Session:
     def _runtime(self, checkpoint: Path | None) -> Runtime:
         """As it was, for a resumed run on a like machine; else, or where asked, decided anew."""
         asked = self.config.runtime
-        probe = partial(build_probe, self.config, self.model_config, self.data.train)
+        trial = build_trial(self.config, self.model_config, self.data.train)
         if checkpoint is not None:
             state = storage.read_json(checkpoint / STATE)
             try:
                 before = Runtime(**state["runtime"])
-                used = {name: getattr(before, name) for name in RuntimeConfig.model_fields}
-                choose(RuntimeConfig(**used))
-            except ConfigError:  # a device that this machine lacks
-                return choose(asked, probe)
-            except (KeyError, TypeError, ValueError) as error:
+                used = before.asked()
+            except (ConfigError, KeyError, TypeError, ValueError) as error:
                 raise CheckpointError(f"{checkpoint / STATE} is damaged ({error}).") from None
-            if all(value in ("auto", None, used[name]) for name, value in asked):
+            try:
+                choose(used)
+            except ConfigError:  # a device that this machine lacks
+                return choose(asked, trial)
+            own = dict(used)
+            if all(value in ("auto", None, own[name]) for name, value in asked if name != "mode"):
                 return before
-        return choose(asked, probe)
+        return choose(asked, trial)
 
     def _check_sampling(self) -> None:
         """Refuse, before anything is trained, samplers and grids that this model can't take.
