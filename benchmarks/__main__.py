@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
-from benchmarks import train_speed
-
-ALL = {"train_speed": train_speed.run}
+ALL = ("train_speed", "start_up", "memory", "scaling")
 
 
 def main() -> int:
@@ -15,8 +14,8 @@ def main() -> int:
         print(f"There is no benchmark '{unknown[0]}'; choose from: {', '.join(ALL)}.")
         return 2
     for name in sys.argv[1:] or ALL:
-        print(f"## {name}")
-        ALL[name]()
+        print(f"## {name}", flush=True)
+        importlib.import_module(f"benchmarks.{name}").run()
     return 0
 
 

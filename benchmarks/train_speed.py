@@ -1,75 +1,114 @@
-"""Pictures a second in training, forward and backward, of each network on 28×28 gray pictures.
+"""Training speed at equal work: our network and diffusers' UNet2DModel, both 0.6 GFLOP a picture.
 
-Every network is timed in turn, several rounds over, so that a machine that slows down slows all;
-the medians are compared. Ratios are to the course's larger network in float32.
+Every case is a whole training step at batch 128 on 28×28 gray pictures: data, noise, forward,
+backward, optimizer, and for ours the running average and the log of noise levels. diffusers is
+timed as its course trains it (float32, contiguous, Adam) and with what it offers to be faster
+(channels_last; bfloat16 where the processor has it; with COMPILE=1 compiled, too). Goals: four
+times the former, twice the latter.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
+import os
 
 import torch
+from torch import nn
 
-from couette.config import Spec
-from couette.contracts import Sizes
-from couette.networks.plan import count_parameters
-from couette.registry import NETWORKS
-from couette.runtime import Runtime
+from benchmarks.networks import (
+    SIDE,
+    data_folder,
+    diffusers_course,
+    diffusers_steps,
+    forward_flops,
+    session,
+    steps_of,
+)
+from benchmarks.timing import Case, interleaved, ratio, report
 
-SIZES = Sizes(1, 28, 28, 10)
-BATCH = 64
-ROUNDS = 5
-NETS = {
-    "course-unet": "unet2d",
-    "course-basic": "basic",
-    "berkeley D=64": "berkeley:hidden=64,time=true",
-    "unet tiny": "unet:size=tiny",
-    "unet small": "unet:size=small",
-}
+BATCH = 128
+ROUNDS = int(os.environ.get("ROUNDS", "7"))
 
 
-class Case:
-    """One network in one dtype."""
-
-    def __init__(self, text: str, dtype: str, threads: int) -> None:
-        torch.manual_seed(0)
-        self.runtime = Runtime(dtype=dtype, threads=threads)  # type: ignore[arg-type]
-        self.network = self.runtime.place(NETWORKS.build(Spec.model_validate(text), SIZES))
-        shape = (BATCH, *SIZES[:3])
-        self.x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
-        self.told = torch.zeros(BATCH)
-        wants = getattr(self.network, "wants", ())
-        self.cond = {"label": torch.zeros(BATCH, dtype=torch.int64)} if "label" in wants else {}
-        self.seconds: list[float] = []
-
-    def step(self) -> None:
-        begun = time.perf_counter()
-        with self.runtime.autocast():
-            out = self.network(self.x, self.told, self.cond)
-        out.float().square().mean().backward()
-        self.network.zero_grad(set_to_none=True)
-        self.seconds.append(time.perf_counter() - begun)
-
-    @property
-    def speed(self) -> float:
-        return BATCH / statistics.median(self.seconds[1:])
+def peak(dtype: torch.dtype, layout: torch.memory_format) -> float:
+    """GFLOP a second of a 3×3 convolution of 64 channels on 14×14 maps, forward."""
+    layer = nn.Conv2d(64, 64, 3, padding=1).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
+    x = torch.randn(BATCH, 64, 14, 14).to(dtype).contiguous(memory_format=layout)
+    with torch.no_grad():
+        case = Case("", lambda: layer(x), 2 * 9 * 64 * 64 * 14 * 14 * BATCH / 1e9)
+        interleaved([case], 9, 3)
+    return case.speed
 
 
 def run() -> None:
-    """Time all and print a table."""
-    threads = torch.get_num_threads()
-    cases = {
-        (name, dtype): Case(text, dtype, threads)
-        for name, text in NETS.items()
-        for dtype in ("float32", "bfloat16")
+    """Time all, print the table."""
+    able = torch.cpu.get_capabilities()
+    bf16 = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    folder = data_folder(4096)
+    runs = {
+        "ours, 0.6 GFLOP": session(
+            folder, network={"name": "unet", "size": "base"}, training={"batch": BATCH}
+        ),
+        "ours, AdamW": session(
+            folder,
+            network={"name": "unet", "size": "base"},
+            training={"batch": BATCH, "optimizer": "adamw"},
+        ),
+        "our UNet2D": session(folder, recipe="course-unet", training={"batch": BATCH}),
     }
-    for _ in range(ROUNDS + 1):
-        for case in cases.values():
-            case.step()
-    base = cases["course-unet", "float32"].speed
-    print(f"{threads} threads, batch {BATCH}, forward and backward, median of {ROUNDS} rounds")
-    print(f"{'network':<16}{'parameters':>12}{'dtype':>10}{'pictures/s':>12}{'ratio':>8}")
-    for (name, dtype), case in cases.items():
-        count = count_parameters(case.network)
-        print(f"{name:<16}{count:>12,}{dtype:>10}{case.speed:>12.0f}{case.speed / base:>8.1f}")
+    if os.environ.get("COMPILE"):
+        runs["ours, compiled"] = session(
+            folder,
+            network={"name": "unet", "size": "base"},
+            training={"batch": BATCH},
+            runtime={"compile": "on"},
+        )
+    x, told = torch.zeros(1, 1, SIDE, SIDE), torch.zeros(1)
+    cases = []
+    for name, each in runs.items():
+        network = each.models["weights"].network
+        cond = {"label": torch.zeros(1, dtype=torch.int64)} if "label" in network.wants else {}
+        facts = {"GFLOP": forward_flops(network, x, told, cond) / 1e9, "how": each.runtime.what}
+        cases.append(Case(name, steps_of(each), BATCH, facts))
+    pictures = torch.rand(4096, 1, SIDE, SIDE)
+    last, plain = torch.channels_last, torch.contiguous_format
+    variants = {
+        "diffusers, as published": (plain, False),
+        "diffusers, channels_last": (last, False),
+    }
+    if bf16:
+        variants["diffusers, bfloat16"] = (last, True)
+    for name, (layout, low) in variants.items():
+        network = diffusers_course()
+        facts = {"GFLOP": forward_flops(network, x, 0) / 1e9}
+        step = diffusers_steps(network, pictures, BATCH, layout=layout, bf16=low)
+        cases.append(Case(name, step, BATCH, facts))
+    if os.environ.get("COMPILE"):
+        network = diffusers_course()
+        network.compile()
+        step = diffusers_steps(network, pictures, BATCH, layout=last, bf16=bf16)
+        cases.append(Case("diffusers, compiled", step, BATCH, {"GFLOP": cases[-1].facts["GFLOP"]}))
+    interleaved(cases, ROUNDS, warm=2)
+    published = next(case for case in cases if case.name.endswith("published"))
+    tuned = max((case for case in cases if "diffusers" in case.name), key=lambda case: case.speed)
+    peaks = {"float32": peak(torch.float32, last)}
+    if bf16:
+        peaks["bfloat16"] = peak(torch.bfloat16, last)
+    rows = []
+    for case in cases:
+        work = 3 * case.facts["GFLOP"] * case.speed
+        rows.append(
+            {
+                "case": case.name,
+                "GFLOP": case.facts["GFLOP"],
+                "pictures/s": case.speed,
+                "spread": case.spread,
+                "GFLOP/s": work,
+                "of peak": work / max(peaks.values()),
+                "to published": ratio(case, published)[0],
+                "±": ratio(case, published)[1],
+                "to tuned": ratio(case, tuned)[0],
+                "how": case.facts.get("how"),
+            }
+        )
+    notes = {f"peak {name}, GFLOP/s": value for name, value in peaks.items()}
+    report("train_speed", rows, {"threads": torch.get_num_threads(), **notes})

@@ -18,7 +18,7 @@ from couette.config import DiffusionConfig, RuntimeConfig
 from couette.contracts import Sizes
 from couette.denoiser import build_denoiser
 from couette.errors import ConfigError
-from couette.networks import UNet
+from couette.networks import UNet, UNet2D
 from couette.runtime import Repeated, Runtime, Trial, choose, evaluating
 from couette.runtime.probe import LONG
 
@@ -246,6 +246,32 @@ def _compiled(trial: Trial, chosen: Runtime) -> tuple[nn.Module, Callable[[], Te
     network, loss = trial.build(chosen)
     chosen.compiled(network)
     return network, loss
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_a_compiled_network_trains_alike_and_draws_uncompiled() -> None:
+    """In float32, to what another order of operations may change."""
+    torch.manual_seed(0)
+    network = UNet2D(
+        Sizes(1, 8, 8),
+        block_out_channels=(8, 16),
+        attention=(False, True),
+        norm_num_groups=8,
+        layers_per_block=1,
+    )
+    twin = Runtime(compile=True).compiled(copy.deepcopy(network))
+    x, told = torch.randn(2, 1, 8, 8), torch.rand(2)
+    found = []
+    for each in (network, twin):
+        each.train()(x, told, {}).square().mean().backward()
+        found.append([p.grad for p in each.parameters()])
+    assert len(found[0]) > 50
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    with torch.no_grad(), torch.compiler.set_stance("fail_on_recompile"):
+        for count in (1, 3, 5):
+            twin.eval()(torch.randn(count, 1, 8, 8), torch.rand(count), {})
 
 
 def test_short_runs_compile_nothing() -> None:

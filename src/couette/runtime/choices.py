@@ -30,7 +30,10 @@ class Repeated(nn.Module):
     recomputed = False
 
     def __call__(self, *args: Any) -> Any:
-        if self.recomputed and self.training and torch.is_grad_enabled():
+        if not self.training:
+            # Pictures are drawn in batches of many sizes, each of which would be compiled anew.
+            return self._call_impl(*args)  # type: ignore[no-untyped-call]
+        if self.recomputed and torch.is_grad_enabled():
             return checkpoint(super().__call__, *args, use_reentrant=False)
         return super().__call__(*args)
 
@@ -89,8 +92,11 @@ class Runtime:
         if self.compile:
             blocks = [module for module in network.modules() if isinstance(module, Repeated)]
             parts: list[nn.Module] = [*blocks] or [network]
+            # All blocks of a class count as one function, compiled for each size among them.
+            config = torch._dynamo.config
+            config.recompile_limit = max(config.recompile_limit, 4 * len(parts))
             for part in parts:
-                part.compile()
+                part.compile(dynamic=False)
         return network
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -1,0 +1,107 @@
+"""What the benchmarks train: our networks by our own trainer, diffusers' by its usual loop."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from couette import api
+from couette.recipes import Session
+
+SIDE = 28
+COURSE = {
+    "sample_size": SIDE,
+    "in_channels": 1,
+    "out_channels": 1,
+    "layers_per_block": 2,
+    "block_out_channels": (32, 64, 64),
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+}
+"""diffusers' UNet2DModel of the Hugging Face course, 1,707,009 parameters."""
+
+
+def data_folder(count: int, side: int = SIDE, seed: int = 0) -> Path:
+    """A folder of IDX files in MNIST's form: made-up strokes, since only speed is measured."""
+    folder = Path(tempfile.mkdtemp(prefix="couette-bench-"))
+    generator = torch.Generator().manual_seed(seed)
+    for split, number in (("train", count), ("t10k", 64)):
+        coarse = torch.rand(number, 1, 7, 7, generator=generator)
+        pictures = nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
+        pixels = (255 * (pictures > 0.6)).to(torch.uint8).numpy().tobytes()
+        sizes = b"".join(n.to_bytes(4, "big") for n in (0x803, number, side, side))
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(sizes + pixels)
+        labels = (torch.arange(number) % 10).to(torch.uint8).numpy().tobytes()
+        head = b"".join(n.to_bytes(4, "big") for n in (0x801, number))
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(head + labels)
+    return folder
+
+
+def session(data: Path, **settings: Any) -> Session:
+    """A run of ours, prepared and never written. Its trainer is what is timed."""
+    recipe = settings.pop("recipe", "default")
+    steps = settings.pop("steps", 500)
+    out = Path(tempfile.mkdtemp(prefix="couette-bench-")) / "run"
+    return api.begin(
+        data, out=out, recipe=recipe, length={"steps": steps}, settings=settings or None
+    )
+
+
+def steps_of(run: Session) -> Callable[[], Any]:
+    """One step of a run's trainer a call: everything that a step of training does."""
+    progress = run.trainer.run()
+    return lambda: next(progress)
+
+
+def forward_flops(network: nn.Module, *arguments: Any) -> int:
+    """Floating-point operations of one forward pass of convolutions and products."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(*arguments)
+    return int(counter.get_total_flops())
+
+
+def diffusers_course() -> nn.Module:
+    """The course's network, as diffusers builds it."""
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    network: nn.Module = UNet2DModel(**COURSE)
+    return network
+
+
+def diffusers_steps(
+    network: nn.Module, pictures: Tensor, batch: int, *, layout: torch.memory_format, bf16: bool
+) -> Callable[[], None]:
+    """The course's training loop: mix with uniform noise, predict the picture, Adam."""
+    network.to(memory_format=layout)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(pictures), batch_size=batch, shuffle=True, drop_last=True
+    )
+    stream = iter([])
+
+    def step() -> None:
+        nonlocal stream
+        found = next(stream, None)
+        if found is None:
+            stream = iter(loader)
+            found = next(stream)
+        (x,) = found
+        amount = torch.rand(len(x), 1, 1, 1)
+        noised = ((1 - amount) * x + amount * torch.rand_like(x)).contiguous(memory_format=layout)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            predicted = network(noised, 0).sample
+        loss = nn.functional.mse_loss(predicted.float(), x)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        loss.item()
+
+    return step

@@ -1,0 +1,66 @@
+"""What it costs to begin: processor seconds and peak memory of whole processes.
+
+`couette --help`, `import couette`, one picture from a saved model, beside importing torch and
+diffusers. Processes run in turn; the medians are given.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.timing import report
+from couette import api
+
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+
+
+def spent(command: list[str]) -> tuple[float, float]:
+    """Processor seconds, and MB of peak resident memory, of one process."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed: {process.stderr.read().decode()}")  # type: ignore[union-attr]
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def run() -> None:
+    """Measure all, print the table."""
+    folder = Path(tempfile.mkdtemp(prefix="couette-bench-"))
+    api.train("digits", out=folder / "run", steps=20)
+    couette = [sys.executable, "-m", "couette"]
+    sample = ["sample", str(folder / "run"), "--count", "1", "--out", str(folder / "one.png")]
+    commands = {
+        "couette --help": [*couette, "--help"],
+        "import couette": [sys.executable, "-c", "import couette"],
+        "couette sample, one picture": [*couette, *sample, "--overwrite"],
+        "import torch": [sys.executable, "-c", "import torch"],
+        "import diffusers' UNet and pipeline": [
+            sys.executable,
+            "-c",
+            "from diffusers import DDPMPipeline, UNet2DModel",
+        ],
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for number in range(ROUNDS + 1):
+        for name, command in commands.items():
+            one = spent(command)
+            if number:  # the first round fills the system's caches
+                found[name].append(one)
+    theirs = statistics.median(
+        seconds for seconds, _ in found["import diffusers' UNet and pipeline"]
+    )
+    rows = [
+        {
+            "process": name,
+            "processor s": statistics.median(seconds for seconds, _ in values),
+            "peak MB": statistics.median(memory for _, memory in values),
+            "of importing diffusers": statistics.median(s for s, _ in values) / theirs,
+        }
+        for name, values in found.items()
+    ]
+    report("start_up", rows, {"rounds": ROUNDS})

@@ -1,0 +1,85 @@
+"""How things are timed: in turn, in one process, so that a machine that slows down slows all."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Case:
+    """One thing to time.
+
+    name: what it is. step: does it once. work: how much a step does, in what is reported per
+    second. facts: what else belongs into its row. seconds: of each timed step.
+    """
+
+    name: str
+    step: Callable[[], Any]
+    work: float = 1.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def speed(self) -> float:
+        """Work a second, from the median step."""
+        return self.work / statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles, as a share of the median."""
+        if len(self.seconds) < 2:
+            return 0.0
+        low, middle, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / 2 / middle
+
+
+def interleaved(cases: Sequence[Case], rounds: int, warm: int = 1) -> None:
+    """Time every case once a round, after `warm` rounds that don't count."""
+    for number in range(warm + rounds):
+        for case in cases:
+            begun = time.perf_counter()
+            case.step()
+            if number >= warm:
+                case.seconds.append(time.perf_counter() - begun)
+
+
+def ratio(one: Case, other: Case) -> tuple[float, float]:
+    """How many times as fast `one` is as `other`, and half the quartile distance of the ratios of
+    single rounds."""
+    each = [
+        (mine and theirs / mine) * one.work / other.work
+        for mine, theirs in zip(one.seconds, other.seconds, strict=True)
+    ]
+    if len(each) < 2:
+        return each[0], 0.0
+    low, middle, high = statistics.quantiles(each, n=4)
+    return middle, (high - low) / 2
+
+
+def report(name: str, rows: Sequence[Mapping[str, Any]], notes: Mapping[str, Any]) -> None:
+    """Print a table of the rows, then all as one line of JSON."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    texts = [columns, *([_text(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(columns))]
+    for row in texts:
+        first, *rest = (
+            text.ljust(width) if i == 0 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join((first, *rest)).rstrip())
+    for key, value in notes.items():
+        print(f"{key}: {_text(value)}")
+    print(json.dumps({"benchmark": name, "rows": list(rows), **notes}), flush=True)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
