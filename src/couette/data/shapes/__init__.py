@@ -16,7 +16,7 @@ So that whether a model does what a prompt asks is measured, not judged by eye:
 | `wording.py`, `parsing.py` | from there to words, and back |
 | `blobs.py`, `reading.py` | pixels to what they show |
 | `judging.py` | what was asked against what was read |
-| `prompts.py` | captions and prompts |
+| `prompts.py`, `source.py` | captions and prompts; the data set |
 """
 
 from couette.data.shapes.asking import Asked, Part
@@ -27,6 +27,7 @@ from couette.data.shapes.parsing import understood
 from couette.data.shapes.prompts import KINDS, Prompt, captions, prompts
 from couette.data.shapes.reading import Reading, Seen, read
 from couette.data.shapes.scenes import Scene, Thing
+from couette.data.shapes.source import drawn, shapes
 from couette.data.shapes.vocabulary import BACKGROUNDS, COLORS, HELD_OUT, SHAPES, SIZES
 
 __all__ = [
@@ -49,9 +50,11 @@ __all__ = [
     "captions",
     "compose",
     "draw",
+    "drawn",
     "judge",
     "prompts",
     "read",
+    "shapes",
     "tally",
     "understood",
 ]
