@@ -131,7 +131,7 @@ def test_an_object_covers_as_much_as_its_outline_holds(shape: str) -> None:
     ticks = np.linspace(-1.4, 1.4, 1121, dtype=np.float32)
     area = (OUTLINES[shape].distance(*np.meshgrid(ticks, ticks)) < 0).sum() * 0.0025**2
     where, corner = np.full((1, 2), 32.3, np.float32), np.zeros((1, 2), np.int64)
-    covered = coverage(shape, where, np.full(1, 12, np.float32), corner, 64)
+    covered = coverage(OUTLINES[shape].distance, where, np.full(1, 12, np.float32), corner, 64)
     assert covered.sum() == pytest.approx(area * 144, rel=0.02)
     assert ((covered > 0) & (covered < 1)).sum() > 10  # edges are smooth
 

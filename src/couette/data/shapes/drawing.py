@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from couette.data.shapes.outlines import OUTLINES
+from couette.data.shapes.outlines import OUTLINES, Distance
 from couette.data.shapes.scenes import Scene, Thing, check
 from couette.data.shapes.vocabulary import BACKGROUNDS, COLORS, SIZES
 from couette.errors import ConfigError
@@ -64,12 +64,12 @@ def check_resolution(resolution: int) -> None:
 
 
 def coverage(
-    shape: str, centers: Floats, radii: Floats, corners: NDArray[np.int64], side: int
+    distance: Distance, centers: Floats, radii: Floats, corners: NDArray[np.int64], side: int
 ) -> Floats:
-    """How much of each pixel a shape covers, in [0, 1], on patches of `side` pixels.
+    """How much of each pixel a figure covers, in [0, 1], on patches of `side` pixels.
 
     Args:
-        shape: its name.
+        distance: its signed distance, in sizes.
         centers: (M, 2) of x and y, in pixels from the picture's corner.
         radii: (M,), the sizes in pixels.
         corners: (M, 2), the pixel (x, y) at which each patch begins.
@@ -82,9 +82,7 @@ def coverage(
     x = (corners[:, :1] + ticks - centers[:, :1]).astype(np.float32) / unit
     y = (corners[:, 1:] + ticks - centers[:, 1:]).astype(np.float32) / unit
     wide = (len(radii), side, side)
-    away = OUTLINES[shape].distance(
-        np.broadcast_to(x[:, None, :], wide), np.broadcast_to(y[:, :, None], wide)
-    )
+    away = distance(np.broadcast_to(x[:, None, :], wide), np.broadcast_to(y[:, :, None], wide))
     covered: Floats = np.clip(np.float32(0.5) - away * unit[:, :, None], 0, 1)
     return covered
 
@@ -104,6 +102,6 @@ def _paint(canvas: Floats, shape: str, chosen: list[tuple[int, Thing]]) -> None:
         corners = np.clip(np.floor(centers).astype(np.int64) - side // 2, 0, resolution - side)
         across, down = corners[:, :1] + ticks, corners[:, 1:] + ticks
         at = rows[:, None, None], down[:, :, None], across[:, None, :]
-        covered = coverage(shape, centers, radii, corners, side)[..., None]
+        covered = coverage(OUTLINES[shape].distance, centers, radii, corners, side)[..., None]
         below = canvas[at]
         canvas[at] = below + covered * (colors[:, None, None] - below)

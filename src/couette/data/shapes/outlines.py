@@ -106,3 +106,31 @@ OUTLINES: dict[str, Outline] = {
     "heart": _heart(1.7),
     "diamond": _polygon([(0, -1.05), (1.05, 0), (0, 1.05)]),
 }
+
+
+def _turned(shape: str, degrees: float) -> Distance:
+    """The shape turned clockwise."""
+    c, s = (np.float32(f(math.radians(degrees))) for f in (math.cos, math.sin))
+    return lambda x, y: OUTLINES[shape].distance(c * x + s * y, c * y - s * x)
+
+
+def _stretched(shape: str, by: float) -> Distance:
+    """The shape wider by a factor and lower by it; distances hold near its outline, roughly."""
+    f = np.float32(by)
+    return lambda x, y: OUTLINES[shape].distance(x / f, y * f)
+
+
+def _half(shape: str, across: float, down: float) -> Distance:
+    """The half of the shape that lies in this direction."""
+    a, b = np.float32(across), np.float32(down)
+    return lambda x, y: np.maximum(OUTLINES[shape].distance(x, y), -(a * x + b * y))
+
+
+FOILS: tuple[Distance, ...] = (
+    *(_turned("triangle", degrees) for degrees in (90, 180, 270)),
+    *(_turned("heart", degrees) for degrees in (90, 180, 270)),
+    _turned("cross", 45),
+    *(_stretched(shape, by) for shape in ("circle", "square") for by in (1.28, 1 / 1.28)),
+    *(_half("circle", *way) for way in ((0, -1), (1, 0), (0, 1), (-1, 0))),
+)
+"""What no scene holds, for a reader to know that something is none of the shapes."""

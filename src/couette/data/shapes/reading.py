@@ -1,9 +1,10 @@
 """The reader: what a picture shows, measured. It uses no learned model.
 
 Objects are what stands out from the background. Each is brought to one size and place by its
-moments and compared with drawings of every shape that went the same way; its colour is the one
-that the best of them would have to be painted in to look like it. What resembles no shape, or no
-colour, is reported as such.
+moments and compared with drawings, which went the same way, of every shape and of foils: figures
+that no scene holds, such as half discs, ellipses and triangles on their heads. Its colour is the
+one that the best of the drawings would have to be painted in to look like it. What is most like a
+foil, or not much like anything, has no shape; what is near no colour of the palette has none.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from torch import Tensor
 
 from couette.data.shapes.blobs import Blobs, Floats, blobs_of, paper_of
 from couette.data.shapes.drawing import coverage
+from couette.data.shapes.outlines import FOILS, OUTLINES, Distance
 from couette.data.shapes.scenes import Scene
 from couette.data.shapes.vocabulary import BACKGROUNDS, COLORS, SHAPES, SIZES, Color
 from couette.errors import ShapeError
 
 LEAST, MOST = 32, 128
-ALIKE = 0.96
+ALIKE = 0.93
 """How well, as a correlation, a part must match the drawing of a shape to be taken for it.
 
-Drawn scenes lie above 0.98, with blur and noise as well; half discs, crescents, bars, ellipses of
-1.6 to 1, triangles on their head and squares with a hole below it."""
+Drawn scenes lie above 0.98, with blur and noise as well; outlines that wobble by half a pixel at 32
+pixels lie above 0.93, but for one in a hundred.
+"""
 NEAR = 0.12
 """How close, in OKLab, a colour must be to one of the palette to be taken for it."""
 SIZE_OFF = 1.25
@@ -38,6 +41,8 @@ _AT_ONCE = 1 << 18
 """Pixels that are worked on at a time."""
 _SAMPLED = 4 / 9
 """What bilinear sampling leaves of the power of noise, on average."""
+_FINEST = 64
+"""The side of the pictures of which drawings are made for finer ones, too."""
 _BLURS = (0.0, 0.5, 0.8, 1.1)
 _SHIFTS = (0.0, 0.33, 0.67)
 
@@ -48,7 +53,7 @@ class Seen(NamedTuple):
     shape, color, size: None where the object has none that is known.
     x, y: its centre of mass, in shares of the picture's side.
     radius: its size in the same, comparable with `SIZES` where the shape is known.
-    likeness: the correlation with the best drawing of a shape, at most 1.
+    likeness: the correlation with the drawing that is most like it, of whatever it is; at most 1.
     """
 
     shape: str | None
@@ -121,15 +126,16 @@ def _read(pictures: Floats) -> list[Reading]:
     blobs = blobs_of(pictures, paper, noise)
     if not len(blobs.picture):
         return [Reading(ground, ()) for ground in grounds]
-    bank = _bank(side)
+    bank = _bank(min(side, _FINEST))
     plain = _plain(blobs)
     likeness, best = bank.compared(blobs, plain, noise)
-    known = likeness >= ALIKE
+    named = np.array([shape is not None for shape in bank.shapes])
+    known = (likeness >= ALIKE) & named[best]
     # A shape says how much of each pixel is paint; without one the strongest pixels must do.
     paint = np.where(known[:, None, None], bank.patches[best], _strongest(plain))
     differs = np.einsum("mhw,mhwc->mc", paint, blobs.patch) / np.square(paint).sum((1, 2))[:, None]
     colors = _nearest(paper[blobs.picture] + differs, COLORS)
-    radii = bank.radius(best, blobs.gyration) / side
+    radii = bank.radius(best, blobs.gyration / side)
     objects: list[list[Seen]] = [[] for _ in pictures]
     for i, row in enumerate(blobs.picture.tolist()):
         shape = bank.shapes[best[i]] if known[i] else None
@@ -142,10 +148,11 @@ def _read(pictures: Floats) -> list[Reading]:
 class _Bank(NamedTuple):
     """Drawings of every shape in every size, a little shifted and blurred, as the reader sees them.
 
+    shapes: (K,), None for foils. radii, gyrations: (K,), in shares of the side.
     unit: (K, GRID²), centred and of norm 1. patches: (K, GRID, GRID), 1 where an object covers.
     """
 
-    shapes: tuple[str, ...]
+    shapes: tuple[str | None, ...]
     unit: Floats
     patches: Floats
     radii: Floats
@@ -167,7 +174,7 @@ class _Bank(NamedTuple):
         return np.minimum(likeness, 1), best
 
     def radius(self, best: NDArray[np.int64], gyration: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The size of blobs, in pixels, from that of the drawings most like them."""
+        """The size of blobs, in shares of the side, from that of the drawings most like them."""
         return self.radii[best] * (gyration / self.gyrations[best])
 
 
@@ -197,22 +204,27 @@ def _bank(side: int) -> _Bank:
     """The drawings for pictures of this side; made once."""
     from scipy import ndimage
 
+    figures: list[tuple[str | None, Distance]] = [
+        (name, OUTLINES[name].distance) for name in SHAPES
+    ]
+    figures += [(None, foil) for foil in FOILS]
     shifts = np.array([(x, y) for x in _SHIFTS for y in _SHIFTS], np.float32)
     corners = np.zeros((len(shifts), 2), np.int64)
-    parts, shapes, radii = [], [], []
-    for shape in SHAPES:
+    shapes: list[str | None] = []
+    parts, radii = [], []
+    for shape, distance in figures:
         for size in SIZES.values():
             radius = np.full(len(shifts), size * side, np.float32)
-            plain = coverage(shape, shifts + side // 2, radius, corners, side)
+            plain = coverage(distance, shifts + side // 2, radius, corners, side)
             blurred = [ndimage.gaussian_filter(plain, (0, blur, blur)) for blur in _BLURS]
             covered = np.concatenate(blurred)[..., None].repeat(3, 3) * 255
             nothing = np.zeros(len(covered), np.float32)
             parts.append(blobs_of(covered, covered[:, 0, 0], nothing))
             shapes += [shape] * len(covered)
-            radii += [radius] * len(_BLURS)
+            radii += [radius / side] * len(_BLURS)
     patches: Floats = np.concatenate([part.patch[..., 0] / np.float32(255) for part in parts])
     assert len(patches) == len(shapes)
-    gyrations = np.concatenate([part.gyration for part in parts])
+    gyrations = np.concatenate([part.gyration for part in parts]) / side
     return _Bank(tuple(shapes), _unit(patches), patches, np.concatenate(radii), gyrations)
 
 
