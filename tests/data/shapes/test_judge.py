@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 
 from couette.data.shapes import Reading, Seen, Verdict, judge, tally
@@ -24,13 +26,26 @@ BOTH = picture(RED_CIRCLE, BLUE_SQUARE)
 @pytest.mark.parametrize(
     ("prompt", "reading", "verdict"),
     [
-        ("a red circle", picture(RED_CIRCLE), Verdict(color=True, shape=True, count=True)),
-        ("a red circle", BOTH, Verdict(color=True, shape=True, count=False)),
-        ("a red square", picture(RED_CIRCLE), Verdict(color=True, shape=False, count=True)),
-        ("a blue ring", picture(RED_CIRCLE), Verdict(color=False, shape=False, count=True)),
-        ("a circle", picture(RED_CIRCLE), Verdict(shape=True, count=True)),
-        ("a red shape", picture(RED_CIRCLE), Verdict(color=True, count=True)),
-        ("a red circle", picture(), Verdict(color=False, shape=False, count=False)),
+        (
+            "a red circle",
+            picture(RED_CIRCLE),
+            Verdict(color=True, shape=True, both=True, count=True),
+        ),
+        ("a red circle", BOTH, Verdict(color=True, shape=True, both=True, count=False)),
+        (
+            "a red square",
+            picture(RED_CIRCLE),
+            Verdict(color=True, shape=False, both=False, count=True),
+        ),
+        (
+            "a blue ring",
+            picture(RED_CIRCLE),
+            Verdict(color=False, shape=False, both=False, count=True),
+        ),
+        ("a blue circle", BOTH, Verdict(color=True, shape=True, both=False, count=False)),
+        ("a circle", picture(RED_CIRCLE), Verdict(shape=True, both=True, count=True)),
+        ("a red shape", picture(RED_CIRCLE), Verdict(color=True, both=True, count=True)),
+        ("a red circle", picture(), Verdict(color=False, shape=False, both=False, count=False)),
         (
             "a red circle above a blue square",
             BOTH,
@@ -44,7 +59,7 @@ BOTH = picture(RED_CIRCLE, BLUE_SQUARE)
         (
             "a red square above a blue circle",  # the colours are on the wrong shapes
             BOTH,
-            Verdict(color=True, shape=False, both=False, count=True, relation=False),
+            Verdict(color=True, shape=True, both=False, count=True, relation=False),
         ),
         (
             "a red circle and a blue square",
@@ -54,19 +69,23 @@ BOTH = picture(RED_CIRCLE, BLUE_SQUARE)
         (
             "two red circles",
             picture(RED_CIRCLE, seen("red", "circle", 0.2, 0.8)),
-            Verdict(color=True, shape=True, count=True),
+            Verdict(color=True, shape=True, both=True, count=True),
         ),
         (
             "three red circles",
             picture(RED_CIRCLE, seen("red", "circle", 0.2, 0.8)),
-            Verdict(color=True, shape=True, count=False),
+            Verdict(color=True, shape=True, both=True, count=False),
         ),
-        ("two red circles", BOTH, Verdict(color=False, shape=False, count=True)),
-        ("red circles", picture(RED_CIRCLE), Verdict(color=True, shape=True, count=False)),
+        ("two red circles", BOTH, Verdict(color=False, shape=False, both=False, count=True)),
+        (
+            "red circles",
+            picture(RED_CIRCLE),
+            Verdict(color=True, shape=True, both=True, count=False),
+        ),
         (
             "red circles",
             picture(RED_CIRCLE, RED_CIRCLE, RED_CIRCLE),
-            Verdict(color=True, shape=True, count=True),
+            Verdict(color=True, shape=True, both=True, count=True),
         ),
         (
             "two red circles above a blue square",
@@ -76,17 +95,17 @@ BOTH = picture(RED_CIRCLE, BLUE_SQUARE)
         (
             "a small red circle in the top left on a black background",
             picture(seen("red", "circle", 0.2, 0.2, "large"), background="black"),
-            Verdict(True, True, None, True, None, size=False, place=True, background=True),
+            Verdict(True, True, True, True, None, size=False, place=True, background=True),
         ),
         (
             "a red circle at the top on gray",
             picture(seen("red", "circle", 0.5, 0.7)),
-            Verdict(True, True, None, True, place=False, background=False),
+            Verdict(True, True, True, True, place=False, background=False),
         ),
         (
             "a red circle",
             picture(seen(None, None, 0.5, 0.5)),
-            Verdict(color=False, shape=False, count=True),
+            Verdict(color=False, shape=False, both=False, count=True),
         ),
     ],
 )
@@ -105,6 +124,13 @@ def test_the_objects_that_fit_best_are_taken() -> None:
         assert not verdict.count
 
 
+def test_the_order_of_what_was_read_makes_no_difference() -> None:
+    objects = (RED_CIRCLE, BLUE_SQUARE, seen("red", "square", 0.2, 0.5), seen(None, None, 0.8, 0.5))
+    for prompt in ("a red square above a blue circle", "two red circles", "a blue ring", "squares"):
+        found = {judge(prompt, picture(*order)) for order in permutations(objects)}
+        assert len(found) == 1, prompt
+
+
 def test_many_objects_are_judged_too() -> None:
     crowd = [seen("green", "star", i / 40, 0.5) for i in range(40)]
     verdict = judge("a red circle above a blue square", picture(*crowd, RED_CIRCLE, BLUE_SQUARE))
@@ -121,7 +147,7 @@ def test_a_tally_counts_what_was_asked() -> None:
     assert found == {
         "color": (3, 3),
         "shape": (3, 3),
-        "both": (2, 2),
+        "both": (3, 3),
         "count": (2, 3),
         "relation": (1, 2),
         "right": (1, 3),

@@ -18,9 +18,9 @@ _CONSIDERED = 8
 class Verdict(NamedTuple):
     """What is right in a picture; None where it was not asked.
 
-    color, shape: every kind of object that was asked for is there, each object of it so painted,
-        or so shaped.
-    both: of two kinds, each is there in its own colour and its own shape.
+    color: what is there has the colours that were asked for, whatever its shapes.
+    shape: it has the shapes, whatever their colours.
+    both: each kind that was asked for is there in its own colour and its own shape.
     count: as many objects as were asked for, and no other.
     relation: both kinds are there, and the first lies to the second as asked.
     size, place, background: as asked.
@@ -58,7 +58,9 @@ _Group = tuple[Seen, ...]
 def judge(asked: Asked | str, reading: Reading) -> Verdict:
     """Compare what was read from a picture with what was asked.
 
-    Where several objects could be meant, those are taken that make most of it right.
+    Where several objects could be meant, those are taken that make most of it right. Colours and
+    shapes are looked for apart: a blue circle and a red square have both colours and both shapes of
+    "a red circle and a blue square", but not `both`.
 
     Args:
         asked: as `understood`, or a prompt in words.
@@ -70,7 +72,11 @@ def judge(asked: Asked | str, reading: Reading) -> Verdict:
     if isinstance(asked, str):
         asked = understood(asked)
     verdicts = [_verdict(asked, reading, groups) for groups in _groups(asked, reading.objects)]
-    return max(verdicts, key=_merit)
+    best = max(verdicts, key=_merit)
+    return best._replace(
+        color=None if best.color is None else any(each.color for each in verdicts),
+        shape=None if best.shape is None else any(each.shape for each in verdicts),
+    )
 
 
 def tally(verdicts: Iterable[Verdict]) -> dict[str, Tally]:
@@ -101,12 +107,12 @@ def _groups(asked: Asked, seen: Sequence[Seen]) -> Iterator[tuple[_Group, ...]]:
     first, *rest = asked.parts
     best = sorted(seen, key=lambda each: -max(_fit(part, each) for part in asked.parts))
     best = best[:_CONSIDERED]
-    if not rest:
-        yield (tuple(sorted(best, key=lambda each: -_fit(first, each))[: _number(first, best)]),)
-        return
-    room = max(len(best) - 1, 0)  # one is left for the second part where there are two
-    for chosen in combinations(range(len(best)), min(_number(first, best), room or len(best))):
+    room = len(best) - 1 if rest and len(best) > 1 else len(best)  # one is left for the other part
+    for chosen in combinations(range(len(best)), min(_number(first, best), room)):
         group = tuple(best[i] for i in chosen)
+        if not rest:
+            yield (group,)
+            continue
         others = [each for i, each in enumerate(best) if i not in chosen]
         for other in combinations(others, min(_number(rest[0], others), len(others))):
             yield group, other
@@ -140,9 +146,8 @@ def _verdict(asked: Asked, reading: Reading, groups: tuple[_Group, ...]) -> Verd
 
     color = each("color", lambda one, said: one.color == said)
     shape = each("shape", lambda one, said: one.shape == said)
-    both = lies = ground = None
-    if len(groups) == 2:
-        both = all(groups) and color is not False and shape is not False
+    both = all(groups) and color is not False and shape is not False
+    lies = ground = None
     if asked.relation:
         first, second = groups
         lies = both and all(relation(a, b) == asked.relation for a in first for b in second)
