@@ -17,7 +17,7 @@ Save = Callable[..., Path]
 def test_the_names() -> None:
     assert list(DATASETS) == [
         *("cifar10", "digits", "fashion-mnist", "gaussians"),
-        *("kmnist", "mnist", "moons", "swiss-roll"),
+        *("kmnist", "mnist", "moons", "shapes", "swiss-roll"),
     ]
     assert all(DATASETS.summary(name).endswith((".", ":")) for name in DATASETS)
 

@@ -6,7 +6,7 @@
 A new source is one function `(config, progress) -> Splits`, registered in `DATASETS`.
 """
 
-from couette.data import digits, toy  # noqa: F401  (they register themselves)
+from couette.data import digits, shapes, toy  # noqa: F401  (they register themselves)
 from couette.data.augment import augment
 from couette.data.dataset import Dataset, Progress, Splits, headline, to_float, to_uint8
 from couette.data.sources import is_gone, located, open_data
