@@ -41,7 +41,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"editing", "distillation", "evaluation", "interop"}),
     frozenset({"recipes", "figures", "laboratory"}),
     frozenset({"api"}),
-    frozenset({"cli", "server", "__main__"}),
+    frozenset({"cli", "server"}),
+    frozenset({"__main__"}),
 )
 DOOR = "__init__"
 LATE = {DOOR, "cli", "server", "__main__"}
