@@ -7,7 +7,7 @@ weights must be equal to what was built.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 import couette.codecs  # noqa: F401  (fills the registry)
 from couette.conditioners import Labels
@@ -141,6 +142,32 @@ def build_network(config: ModelConfig) -> nn.Module:
         ) from None
 
 
+class _Unfilled(TorchFunctionMode):
+    """Weights are not drawn at random: they have no memory, or will be replaced.
+
+    For those without memory torch would import its compiler, which takes longer than a picture.
+    """
+
+    _DRAWING = frozenset({"normal_", "uniform_", "trunc_normal_"})
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in self._DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def without_memory(config: ModelConfig) -> nn.Module:
+    """The network with nothing allocated for it: to ask what it wants and how large it is.
+
+    Raises:
+        UnknownName, ConfigError, ShapeError: as `build_network`.
+    """
+    with torch.device("meta"), _Unfilled():
+        return build_network(config)
+
+
 def outline(config: ModelConfig) -> dict[str, Tensor]:
     """Names, shapes and dtypes of the network's weights, as tensors without memory.
 
@@ -157,8 +184,7 @@ def outline(config: ModelConfig) -> dict[str, Tensor]:
 
     hook = register_module_parameter_registration_hook(counted)
     try:
-        with torch.device("meta"):
-            return build_network(config).state_dict()
+        return without_memory(config).state_dict()
     finally:
         hook.remove()
 
@@ -247,7 +273,7 @@ def _loaded(
     weights = read_tensors(path)
     # Nothing is allocated for a network before the file is known to hold its weights.
     check_weights(outline(config), weights, str(path))
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _Unfilled():
         network = build_network(config)
     load_weights(network, weights, str(path))
     runtime = runtime or Runtime(threads=torch.get_num_threads())

@@ -62,7 +62,8 @@ def log_spaced(count: int, lowest: float = 1e-3, highest: float = 8.0) -> Tensor
     The defaults resolve both a `told` of order 1 (ln(sigma)/4, normalized t) and one of order
     1000 (a table's index).
     """
-    return torch.logspace(math.log10(lowest), math.log10(highest), count)
+    ratio = highest / lowest
+    return torch.tensor([lowest * ratio ** (i / max(1, count - 1)) for i in range(count)])
 
 
 def random_normal(count: int, bandwidth: float = 16.0) -> Tensor:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from couette.config import ModelConfig, RunConfig, Spec, spec
 from couette.data import Dataset
 from couette.errors import ConfigError, ShapeError
-from couette.model import build_network
+from couette.model import without_memory
 from couette.registry import CHAINS, NETWORKS, PARTS
 
 AUTO = "auto"
@@ -69,8 +67,7 @@ def unlabelled(config: ModelConfig) -> ModelConfig:
     if config.objective.name == "classifier":
         return config
     if config.classes:
-        with torch.device("meta"):
-            wants: frozenset[str] = getattr(build_network(config), "wants", frozenset())
+        wants: frozenset[str] = getattr(without_memory(config), "wants", frozenset())
         if "label" in wants:
             return config
     off = {"guidance": 1.0, "guider": (spec("cfg"),)}

@@ -1,0 +1,146 @@
+"""Seconds for 1,000 pictures of the same quality from the same weights, here and in diffusers.
+
+RUN names a run of the course's network as a DDPM; without it one is trained for MINUTES (60):
+
+    couette train MNIST --recipe ddpm --network unet2d --data.resolution 28 --out RUN
+
+Quality is the Fréchet distance of COUNT (200) pictures to held-out ones. The bar is what diffusers'
+DDPMPipeline reaches in its 1,000 steps. Of our samplers, and of diffusers' DPM-Solver++ and DDIM,
+the cheapest that gets within 5 % of it is named. Goals: 300 times as fast as the pipeline, three
+times as fast as diffusers' best.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import report
+from couette import api, generate
+from couette.config import DataConfig, spec
+from couette.data import open_data
+from couette.evaluation.judge import Judge
+from couette.model import Model, sizes_of
+from couette.networks import to_diffusers_config
+from couette.registry import NETWORKS
+
+COUNT = int(os.environ.get("COUNT", "200"))
+BATCH = 100
+OURS = [
+    (name, grid, steps)
+    for name, grid in (("ddpm", "karras"), ("dpmpp-2m-sde", "karras"), ("dpmpp-2m", "karras"))
+    for steps in (3, 4, 6, 8, 10, 16)
+]
+THEIRS = [(kind, steps) for kind in ("DPM++ 2M Karras", "DDIM") for steps in (4, 6, 8, 10, 16, 25)]
+SLACK = 1.05
+
+
+def trained() -> Path:
+    """The run to draw from."""
+    given = os.environ.get("RUN")
+    if given:
+        return Path(given)
+    out = Path(tempfile.mkdtemp(prefix="couette-bench-")) / "run"
+    minutes = float(os.environ.get("MINUTES", "60"))
+    settings: dict[str, Any] = {"network": spec("unet2d"), "data": {"resolution": 28}}
+    data = os.environ.get("DATA", "mnist")
+    return api.train(data, out=out, recipe="ddpm", minutes=minutes, **settings).path
+
+
+def twin(model: Model) -> Any:
+    """The same network as diffusers' own class."""
+    from diffusers import UNet2DModel
+
+    settings = NETWORKS.check(model.config.network)
+    network = UNet2DModel(**to_diffusers_config(sizes_of(model.config), settings))
+    network.load_state_dict(model.network.state_dict())
+    return network.eval()
+
+
+def pipeline(model: Model) -> Callable[[str, int], Tensor]:
+    """COUNT pictures by diffusers' pipelines, as (N, C, H, W) in [-1, 1]."""
+    from diffusers import (
+        DDIMPipeline,
+        DDIMScheduler,
+        DDPMPipeline,
+        DDPMScheduler,
+        DPMSolverMultistepScheduler,
+    )
+
+    network = twin(model)
+    table = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
+
+    def draw(kind: str, steps: int) -> Tensor:
+        if kind == "DDPM":
+            made = DDPMPipeline(network, DDPMScheduler(**table))
+        elif kind == "DDIM":
+            made = DDIMPipeline(network, DDIMScheduler(**table))
+        else:
+            solver = DPMSolverMultistepScheduler(**table, use_karras_sigmas=True)
+            made = DDPMPipeline(network, solver)
+        made.set_progress_bar_config(disable=True)
+        torch.manual_seed(0)
+        parts = [
+            torch.from_numpy(
+                made(batch_size=BATCH, num_inference_steps=steps, output_type="np").images
+            )
+            for _ in range(COUNT // BATCH)
+        ]
+        return torch.cat(parts).permute(0, 3, 1, 2) * 2 - 1
+
+    return draw
+
+
+def run() -> None:
+    """Draw and judge all, print the table."""
+    folder = trained()
+    model = api.load(folder)
+    source = os.environ.get("DATA", "mnist")
+    data = open_data(DataConfig(source=source, resolution=model.config.height))
+    if data.test is None:
+        raise SystemExit("The benchmark needs data of which some are held out; set DATA.")
+    judge = Judge(data.train, data.test, count=COUNT)
+    rows: list[dict[str, Any]] = []
+
+    def tried(who: str, how: str, evaluations: int, draw: Callable[[], Tensor]) -> dict[str, Any]:
+        begun = time.perf_counter()
+        pictures = draw()
+        seconds = (time.perf_counter() - begun) * 1000 / COUNT
+        distance = judge(pictures.clamp(-1, 1), None)[0].frechet
+        row = {"who": who, "how": how, "evaluations": evaluations, "s per 1,000": seconds}
+        rows.append({**row, "Fréchet": distance})
+        return rows[-1]
+
+    theirs = pipeline(model)
+    bar = tried("diffusers", "DDPM, the default", 1000, lambda: theirs("DDPM", 1000))
+    for kind, steps in THEIRS:
+        tried("diffusers", kind, steps, lambda kind=kind, steps=steps: theirs(kind, steps))
+    asked = generate.ask(model, COUNT)
+    for name, grid, steps in OURS:
+        sampling = generate.sampling_of(model, sampler=spec(name), grid=spec(grid), steps=steps)
+        tried(
+            "couette",
+            f"{name}, {grid}",
+            steps,
+            lambda sampling=sampling: torch.cat(
+                list(generate.pictures(model, asked, batch=BATCH, sampling=sampling))
+            ),
+        )
+    notes: dict[str, Any] = {"floor": judge.floor.distances.frechet, "count": COUNT}
+    best = {}
+    for who in ("couette", "diffusers"):
+        good = [r for r in rows[1:] if r["who"] == who and r["Fréchet"] <= SLACK * bar["Fréchet"]]
+        if good:
+            best[who] = min(good, key=lambda row: float(row["s per 1,000"]))
+            notes[f"cheapest as good, {who}"] = f"{best[who]['how']}, {best[who]['evaluations']}"
+            notes[f"times as fast as the default, {who}"] = (
+                bar["s per 1,000"] / best[who]["s per 1,000"]
+            )
+    report("sample_speed", rows, notes)

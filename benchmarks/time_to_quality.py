@@ -1,0 +1,83 @@
+"""Training time to a quality, on MNIST: the default recipe against the seeds' recipes.
+
+DATA is MNIST's folder. `course-basic` is trained whole and judged; `default` is trained for shares
+of the time that took, start-up and probe included, and judged in the same way. What the larger
+recipes would take is extrapolated from the speed of STEPS (20) steps, and said so. Goal: the
+quality of course-basic in a twentieth of its time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.networks import session, steps_of
+from benchmarks.timing import Case, interleaved, report
+
+DATA = Path(os.environ.get("DATA", "mnist"))
+COUNT = os.environ.get("COUNT", "1000")
+SHARES = (40, 20, 10, 4, 1)
+STEPS = int(os.environ.get("STEPS", "20"))
+LARGE = ("course-unet", "course-unet-time", "berkeley-time", "berkeley-class", "denoiser", "ddpm")
+
+
+def couette(*arguments: str) -> str:
+    """Run the command, as a user would; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "couette", *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"couette {' '.join(arguments)} failed: {done.stderr}")
+    return done.stdout
+
+
+def judged(run: Path) -> dict[str, Any]:
+    """What `couette eval` finds."""
+    found: dict[str, Any] = json.loads(couette("eval", str(run), "--count", COUNT, "--json"))
+    return found
+
+
+def run() -> None:
+    """Train, judge, print the table."""
+    folder = Path(tempfile.mkdtemp(prefix="couette-bench-"))
+    rows = []
+
+    def tried(name: str, *arguments: str) -> float:
+        out = folder / name
+        begun = time.perf_counter()
+        couette("train", str(DATA), "--out", str(out), *arguments)
+        seconds = time.perf_counter() - begun
+        found = judged(out)
+        rows.append({"run": name, "seconds": seconds, **_figures(found)})
+        return seconds
+
+    whole = tried("course-basic", "--recipe", "course-basic")
+    for share in SHARES:
+        # The few seconds that starting takes are part of the share.
+        minutes = max(whole / share - 6.0, 1.0) / 60
+        tried(f"default-1-{share}", "--recipe", "default", "--minutes", f"{minutes:.4f}")
+    runs = {name: session(DATA, recipe=name) for name in LARGE}
+    cases = [Case(name, steps_of(each), each.config.training.batch) for name, each in runs.items()]
+    interleaved(cases, STEPS)
+    for case, each in zip(cases, runs.values(), strict=True):
+        pictures = (each.config.training.epochs or 1) * len(each.data.train)
+        rows.append({"run": f"{case.name}, extrapolated", "seconds": pictures / case.speed})
+    report("time_to_quality", rows, {"count": int(COUNT), "steps timed": STEPS})
+
+
+def _figures(found: dict[str, Any]) -> dict[str, Any]:
+    """Distance and accuracy of the averaged weights, or of the only ones there are."""
+    (judged,) = found["samples"].values()
+    answers = judged["judged"] or {}
+    return {
+        "Fréchet": judged["distances"]["frechet"],
+        "floor": judged["floor"],
+        "as asked": answers.get("accuracy"),
+        "confidence": answers.get("confidence"),
+    }
