@@ -20,10 +20,13 @@ ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
 def spent(command: list[str]) -> tuple[float, float]:
     """Processor seconds, and MB of peak resident memory, of one process."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(command)} failed: {process.stderr.read().decode()}")  # type: ignore[union-attr]
+    with tempfile.TemporaryFile() as told:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if status:
+            told.seek(0)
+            raise RuntimeError(f"{' '.join(command)} failed: {told.read().decode()}")
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 

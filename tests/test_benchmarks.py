@@ -1,0 +1,79 @@
+"""What the benchmarks stand on: their clock, their table, their data."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+
+from benchmarks.networks import COURSE, data_folder, diffusers_course, forward_flops, session
+from benchmarks.start_up import spent
+from benchmarks.timing import Case, interleaved, ratio, report
+from couette.config import DataConfig
+from couette.data import open_data
+from couette.networks.plan import count_parameters
+
+
+def case(name: str, seconds: list[float], work: float = 1.0) -> Case:
+    return Case(name, lambda: None, work, seconds=seconds)
+
+
+def test_a_ratio_is_of_rounds_not_of_medians() -> None:
+    """A machine that is three times slower in one round slows both, and the ratio stays."""
+    one = case("one", [1.0, 3.0, 1.0])
+    other = case("other", [2.0, 6.0, 2.0])
+    assert ratio(one, other) == (2.0, 0.0)
+    assert ratio(other, one) == (0.5, 0.0)
+
+
+def test_a_ratio_counts_the_work() -> None:
+    assert ratio(case("one", [1.0], work=10), case("other", [1.0], work=5)) == (2.0, 0.0)
+
+
+def test_cases_take_turns_and_warm_rounds_do_not_count() -> None:
+    order: list[str] = []
+    cases = [Case(name, lambda name=name: order.append(name)) for name in "ab"]  # type: ignore[misc]
+    interleaved(cases, 2, warm=1)
+    assert "".join(order) == "ababab"
+    assert [len(each.seconds) for each in cases] == [2, 2]
+
+
+def test_a_report_ends_in_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    report("speed", [{"case": "a", "per s": 2.0}, {"case": "b", "more": None}], {"threads": 1})
+    table, line = capsys.readouterr().out.rsplit("\n", 2)[:2]
+    assert table.splitlines()[0].split() == ["case", "per", "s", "more"]
+    assert json.loads(line)["rows"][0] == {"case": "a", "per s": 2.0}
+
+
+def test_the_data_open_as_pictures_with_classes() -> None:
+    data = open_data(DataConfig(source=str(data_folder(50))))
+    assert (len(data.train), data.train.height, len(data.train.classes)) == (50, 28, 10)
+    assert data.test is not None
+
+
+def test_what_is_compared_is_of_equal_work() -> None:
+    """The forward passes of train_speed differ by less than five per cent."""
+    run = session(
+        data_folder(64),
+        network={"name": "unet", "size": "base"},
+        training={"batch": 4},
+        runtime={"mode": "safe"},
+    )
+    x, told = torch.zeros(1, 1, 28, 28), torch.zeros(1)
+    ours = forward_flops(
+        run.models["weights"].network, x, told, {"label": torch.zeros(1, dtype=torch.int64)}
+    )
+    theirs = diffusers_course()
+    assert count_parameters(theirs) == 1_707_009
+    assert COURSE["block_out_channels"] == (32, 64, 64)
+    assert abs(ours / forward_flops(theirs, x, 0) - 1) < 0.05
+
+
+def test_a_process_is_measured_and_its_failure_told() -> None:
+    seconds, memory = spent([sys.executable, "-c", "b = bytes(80_000_000); sum(b)"])
+    assert 0.1 < seconds < 30
+    assert memory > 80
+    with pytest.raises(RuntimeError, match="no such thing"):
+        spent([sys.executable, "-c", "raise SystemExit('no such thing')"])
