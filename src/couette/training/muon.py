@@ -11,6 +11,9 @@ from torch import Tensor, nn
 _ROUNDS = 5
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 
+_LONG = 3
+"""Columns a row, from which on the rounds are done on the matrix's Gram matrix."""
+
 
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised (Jordan et al. 2024, "Muon"), for the hidden weights of a network.
@@ -61,13 +64,37 @@ def orthogonal(matrices: Tensor) -> Tensor:
     0.65 and 1.25; those below a 500th of the matrix's norm grow, but may stay smaller. In bfloat16
     on a GPU; processors that lack it take many times as long that way as in float32.
     """
-    a, b, c = _POLYNOMIAL
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.bfloat16() if matrices.is_cuda else matrices
     x = x.mT if tall else x
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    long = x.shape[-1] >= _LONG * x.shape[-2]
+    x = _by_gram(x) if long and x.dtype == torch.float32 else _by_rounds(x)
+    found: Tensor = x.mT if tall else x
+    return found.to(matrices.dtype)
+
+
+def _by_rounds(x: Tensor) -> Tensor:
+    """x ← (a + b·G + c·G²)·x with G = x·xᵀ, round after round."""
+    a, b, c = _POLYNOMIAL
     for _ in range(_ROUNDS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    found: Tensor = x.mT if tall else x
-    return found.to(matrices.dtype)
+    return x
+
+
+def _by_gram(x: Tensor) -> Tensor:
+    """The same in the R columns of G alone: x is read twice, not twice a round.
+
+    The factor P = a + b·G + c·G² commutes with G, so the next G is P·G·P and the product of all
+    factors is applied at the end. Squares of small singular values need float32's digits.
+    """
+    a, b, c = _POLYNOMIAL
+    one = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
+    gram, product = x @ x.mT, one
+    for number in range(_ROUNDS):
+        factor = a * one + b * gram + c * gram @ gram
+        product = factor @ product
+        if number < _ROUNDS - 1:
+            gram = factor @ gram @ factor
+    return product @ x
