@@ -8,9 +8,10 @@ from torch import Tensor
 
 from couette.config import DiffusionConfig, ModelConfig, SamplingConfig, Spec, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction
-from couette.errors import InputError, NotFinite
+from couette.errors import ConfigError, InputError, NotFinite
 from couette.generate import KeyedNoise, pictures, sampling_of, steps, times_of
 from couette.model import Model, assemble, build_network
+from couette.networks.unet import Lower
 from couette.registry import SAMPLERS
 from couette.tensors import Stream, normal
 from couette.validation import parse
@@ -51,6 +52,12 @@ def model(
 @pytest.fixture(scope="module")
 def small() -> Model:
     return model()
+
+
+@pytest.fixture(scope="module")
+def layered() -> Model:
+    """One whose network has a lower level."""
+    return model(side=16)
 
 
 ASKED = [Ask(i % 3) if i % 4 else Ask() for i in range(64)]
@@ -343,6 +350,50 @@ class TestGuiders:
         handle.remove()
         assert rows == [10, 5, 5]
         assert torch.allclose(*found, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("guider", ["cfg", "apg", "interval"])
+    def test_features_are_shared_by_as_many_evaluations_as_asked(
+        self, layered: Model, guider: str
+    ) -> None:
+        """The lower level runs in every other evaluation, and the pictures stay near."""
+        lower = next(part for part in layered.network.modules() if isinstance(part, Lower))
+        ran: list[int] = []
+        handle = lower.level.register_forward_hook(lambda *_: ran.append(1))
+        settings = {"steps": 12, "sampler": spec("euler"), "guider": (spec(guider),)}
+        found, counts = [], []
+        for reuse in (1, 2):
+            ran.clear()
+            sampling = HEUN.model_copy(update={**settings, "reuse": reuse})
+            found.append(drawn(layered, ASKED[:5], sampling=sampling))
+            counts.append(len(ran))
+        handle.remove()
+        assert counts[0] == 12
+        assert 6 <= counts[1] <= 7  # two numbers of rows where guidance is limited to an interval
+        assert lower.reuse is None
+        error = (found[0] - found[1]).square().mean().sqrt()
+        assert 1e-6 < error < 0.2
+
+    def test_the_network_is_free_between_steps(self, layered: Model) -> None:
+        """Whoever pulls the steps may draw something else meanwhile, with features of its own."""
+        sampling = HEUN.model_copy(update={"reuse": 3})
+        alone = [step.x for step in steps(layered, ASKED[:2], sampling=sampling)]
+        mixed = []
+        for step in steps(layered, ASKED[:2], sampling=sampling):
+            mixed.append(step.x)
+            drawn(layered, ASKED[2:4], sampling=sampling)
+        assert all(map(torch.equal, alone, mixed))
+
+    def test_shared_features_do_not_depend_on_the_batch(self, layered: Model) -> None:
+        sampling = HEUN.model_copy(update={"reuse": 2})
+        whole = drawn(layered, ASKED[:6], batch=6, sampling=sampling)
+        parts = drawn(layered, ASKED[:6], batch=4, sampling=sampling)
+        assert torch.allclose(parts, whole, rtol=0, atol=1e-5)
+
+    def test_features_that_cannot_be_shared(self, small: Model) -> None:
+        with pytest.raises(ConfigError, match="leave passes together"):
+            sampling_of(small, reuse=2, passes="apart")
+        with pytest.raises(InputError, match=r"no lower levels .* leave out --reuse"):
+            drawn(small, ASKED[:1], sampling=HEUN.model_copy(update={"reuse": 2}))
 
     def test_a_chain_is_checked_and_made_explicit(self, small: Model) -> None:
         sampling = sampling_of(small, guider=(spec("interval"), spec("apg", eta="0.5")))

@@ -295,9 +295,21 @@ class SamplingConfig(Frozen):
         Literal["together", "apart"],
         Field(description="guidance's passes in one batch, or one by one in half the memory"),
     ] = "together"
+    reuse: Annotated[
+        int,
+        Field(
+            ge=1, le=1000, description="evaluations that share coarse features; 1: each has its own"
+        ),
+    ] = 1
     threshold: Annotated[
         Spec, Field(description="what keeps each prediction in the pictures' range")
     ] = spec("none")
+
+    @model_validator(mode="after")
+    def _reuse_together(self) -> Self:
+        if self.reuse > 1 and self.passes == "apart":
+            raise ValueError("reuse shares features of whole batches; leave passes together")
+        return self
 
     @property
     def guided(self) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from couette.conditioners import Labels
 from couette.config import STATES, SamplingConfig, Spec, spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
-from couette.denoiser import recalling, regular, singular
+from couette.denoiser import Reusing, recalling, regular, singular
 from couette.discrete import KINDS
 from couette.errors import InputError, NotFinite
 from couette.guidance import GUIDANCE, THRESHOLDS, Parted, Terms, guide
@@ -187,7 +187,9 @@ def shortened(sampling: SamplingConfig, steps: int) -> SamplingConfig:
 def said(sampling: SamplingConfig) -> str:
     """The sampling in words: "heun, 8 steps, guidance 1.5"."""
     plural = "" if sampling.steps == 1 else "s"
-    return f"{SAMPLERS.brief(sampling.sampler)}, {sampling.steps} step{plural}{sampling.guided}"
+    shared = f", features shared by {sampling.reuse}" if sampling.reuse > 1 else ""
+    brief = SAMPLERS.brief(sampling.sampler)
+    return f"{brief}, {sampling.steps} step{plural}{sampling.guided}{shared}"
 
 
 def times_of(model: Model, sampling: SamplingConfig) -> Tensor:
@@ -265,6 +267,8 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
                 f"'{model.config.network}' has none; use another guider, such as auto."
             )
     denoise: Denoise = model.denoiser
+    if sampling.reuse > 1:
+        denoise = Reusing(denoise, model.denoiser.network, sampling.reuse)
     if sampling.passes == "apart":
         denoise = Parted(denoise, count)
     return guide(denoise, terms, sampling.guider)

@@ -67,8 +67,8 @@ def sample(
             picture, or None for anything.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
-        settings: `guidance`, `guider`, `sampler`, `steps`, `grid`, `threshold`, `passes`, as in
-            `SamplingConfig`; the model's own when not given.
+        settings: `guidance`, `guider`, `sampler`, `steps`, `grid`, `threshold`, `passes`,
+            `reuse`, as in `SamplingConfig`; the model's own when not given.
 
     Returns:
         (count, C, H, W) float32 in [-1, 1] on the CPU; points as (count, 2, 1, 1).

@@ -40,6 +40,7 @@ def sample(
     grid: str | None = None,
     steps: int | None = None,
     threshold: str | None = None,
+    reuse: int | None = None,
     seed: int = 0,
     batch: int = 64,
     out: Path | None = None,
@@ -64,6 +65,8 @@ def sample(
         steps: how many steps.
         threshold: what keeps each prediction in the pictures' range: none, static, or
             dynamic:percentile=0.995.
+        reuse: evaluations that share the network's coarse features: faster, slightly other
+            pictures; 1 shares nothing.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
         out: a file (grid, npz, gif) or a folder (png); in the run's folder when not given.
@@ -87,6 +90,7 @@ def sample(
             grid=None if grid is None else spec_of(grid),
             steps=steps,
             threshold=None if threshold is None else spec_of(threshold),
+            reuse=reuse,
         )
         if batch < 1:
             raise InputError(f"A batch holds at least one picture, not {batch}.")

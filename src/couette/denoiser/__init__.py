@@ -10,7 +10,8 @@ uncertainty.py        the loss's size at each level, learned
 variational.py        the variational bound, term by term
 classifier.py         what a classifier of noised pictures says
 times.py              how training draws its times
-recall.py             self-conditioning at sampling · build.py  the Denoiser
+recall.py             self-conditioning at sampling · reuse.py  features shared by evaluations
+build.py              the Denoiser
 """
 
 from couette.denoiser import losses, times, told, weightings
@@ -24,6 +25,7 @@ from couette.denoiser.build import (
 from couette.denoiser.classifier import NoisyClassifier
 from couette.denoiser.parameterizations import edm, eps, flow, regular, score, singular, v, x0
 from couette.denoiser.recall import recalling
+from couette.denoiser.reuse import Reusing
 from couette.denoiser.uncertainty import LogVariance
 from couette.denoiser.variational import bound_term
 
@@ -31,6 +33,7 @@ __all__ = [
     "Denoiser",
     "LogVariance",
     "NoisyClassifier",
+    "Reusing",
     "bound_term",
     "build_corruption",
     "build_denoiser",

@@ -9,7 +9,7 @@ all read contiguous rows and nothing is ever transposed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -133,6 +133,11 @@ class UNet(nn.Module):
         h = self.leave(F.silu(self.norm(h)))
         return F.pixel_shuffle(h, self.patch)[..., :height, :width]
 
+    def reusing(self, every: int) -> Reuse | None:
+        """A memory of the lower levels for one run; None where there is but one level."""
+        lower = [part for part in self.level.parts if isinstance(part, Lower)]
+        return Reuse(lower[0], every) if lower else None
+
 
 class Embedding(nn.Module):
     """The time and the class as one vector, (B, E). The class number `classes` means none."""
@@ -168,6 +173,32 @@ class Level(nn.Module):
         return h
 
 
+class Reuse:
+    """What a network's lower levels gave, kept for the evaluations after it.
+
+    Within `with reuse:` the `Lower` it is of computes its branch in every `every`-th evaluation
+    and adds what it has kept in those between. Evaluations of other numbers of pictures are kept
+    apart.
+    """
+
+    def __init__(self, lower: Lower, every: int) -> None:
+        self._lower, self._every = lower, every
+        self._kept: dict[int, tuple[Tensor, int]] = {}
+
+    def __enter__(self) -> None:
+        self._lower.reuse = self
+
+    def __exit__(self, *fault: object) -> None:
+        self._lower.reuse = None
+
+    def __call__(self, rows: int, compute: Callable[[], Tensor]) -> Tensor:
+        branch, used = self._kept.get(rows, (None, 0))
+        if branch is None or used == self._every:
+            branch, used = compute(), 0
+        self._kept[rows] = branch, used + 1
+        return branch
+
+
 class Lower(nn.Module):
     """h + up(level(down(h))): a level at half the resolution, seen from the one above.
 
@@ -182,9 +213,13 @@ class Lower(nn.Module):
         self.down = nn.Conv2d(outer, inner, 2, stride=2)
         self.level = level
         self.up = nn.Conv2d(inner, 4 * outer, 1)
+        self.reuse: Reuse | None = None
 
     def forward(self, h: Tensor, emb: Tensor, perturb: Tensor | None) -> Tensor:
-        return h + unfold(self.up(self.level(self.down(h), emb, perturb)))
+        def branch() -> Tensor:
+            return unfold(self.up(self.level(self.down(h), emb, perturb)))
+
+        return h + (branch() if self.reuse is None else self.reuse(len(h), branch))
 
 
 class Block(Repeated):
