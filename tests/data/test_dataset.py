@@ -25,6 +25,13 @@ def test_pictures_are_gathered_with_channels_first_in_channels_last_strides() ->
     assert data.sizes == Sizes(3, 4, 6, 0)
 
 
+def test_data_on_a_device_are_the_same_data() -> None:
+    data = Dataset("made", pictures(), torch.tensor([0, 1, 1, 0, 1]), ("a", "b"))
+    moved = data.on("cpu")
+    assert moved.fingerprint == data.fingerprint
+    assert torch.equal(moved.pictures(torch.tensor([2])), data.pictures(torch.tensor([2])))
+
+
 def test_points_come_as_they_are() -> None:
     data = Dataset("made", torch.randn(7, 2, 1, 1))
     assert torch.equal(data.pictures(torch.tensor([6])), data.values[6:])

@@ -105,8 +105,12 @@ class Dataset:
 
         Points come as float32 (B, 2, 1, 1).
         """
-        rows = self.values.index_select(0, indices)
+        rows = self.values.index_select(0, indices.to(self.values.device))
         return rows if self.points else rows.permute(0, 3, 1, 2)
+
+    def on(self, device: str) -> Dataset:
+        """The same data with their pictures on a device, where `pictures` then gives them."""
+        return replace(self, values=self.values.to(device))
 
     def describe(self) -> str:
         """All notes, one per line, the headline first."""
