@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from couette.config import DiffusionConfig, RuntimeConfig
 from couette.contracts import Sizes
 from couette.denoiser import build_denoiser
-from couette.errors import ConfigError
+from couette.errors import ConfigError, Interrupted
 from couette.networks import UNet, UNet2D
 from couette.runtime import Repeated, Runtime, Trial, choose, evaluating
 from couette.runtime.probe import LONG
@@ -157,6 +157,22 @@ class TestProbe:
         assert chosen.dtype == "float32"
         assert "bfloat16 failed" in chosen.why
 
+    @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted(15, "stopped")])
+    def test_a_request_to_stop_is_not_a_failed_probe(self, stop: BaseException) -> None:
+        """Compilers wrap whatever is raised in them, without naming it as the cause."""
+
+        class Stopped(Slow):
+            def forward(self, x: Tensor) -> Tensor:
+                if torch.is_autocast_enabled("cpu"):
+                    try:
+                        raise stop
+                    except BaseException:
+                        raise RuntimeError("the compiler failed") from None
+                return super().forward(x)
+
+        with pytest.raises(type(stop)):
+            self.choose(lambda: Stopped(16, 16))
+
     def test_dropout_is_no_reason_to_rule_it_out(self) -> None:
         chosen = self.choose(lambda: nn.Sequential(Slow(16, 16), nn.Dropout(0.9)))
         assert chosen.dtype == "bfloat16"
@@ -234,8 +250,10 @@ class TestProbe:
         trial = self.trial(make, lasts)
         config = RuntimeConfig(device="cpu", threads=1, dtype="float32", mode=mode)
         compiled = Trial("key", lambda r: _compiled(trial, r), trial.lasts)
-        chosen = choose(config, compiled)
+        told: list[str] = []
+        chosen = choose(config, compiled, told.append)
         assert chosen.compile
+        assert ["compiling" in text for text in told] == [True]
         assert "compiled" in chosen.what
         self.built.clear()
         assert choose(config, compiled).compile

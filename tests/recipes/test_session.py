@@ -103,6 +103,21 @@ def test_lengths_contradict_each_other(tmp_path: Path) -> None:
         session(tmp_path, POINTS, length={"steps": 3, "minutes": 1})
 
 
+def test_a_batch_larger_than_the_data_is_told(tmp_path: Path) -> None:
+    settings = {"data": {"source": "moons", "limit": 64}, "training": {"batch": 160}}
+    notes = session(tmp_path, {**POINTS, **settings}).notes()
+    assert "The batch is larger than the data: a step sees a picture 2.76 times." in notes
+
+
+def test_data_are_settings_too(tmp_path: Path) -> None:
+    data = {"source": "digits", "resolution": 8, "limit": 40}
+    run = api.begin(data, out=tmp_path / "a", length={"steps": 1})
+    assert (run.config.data.resolution, run.config.data.limit, run.data.train.height) == (8, 40, 8)
+    assert run.config.recipe == "digits"
+    with pytest.raises(ConfigError, match=r"did you mean '\S*resolution'"):
+        api.begin({"source": "digits", "resolutio": 8}, out=tmp_path / "b")
+
+
 class TestRuntime:
     """A resumed run takes the same path, unless another one is asked for."""
 

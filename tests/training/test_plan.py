@@ -94,6 +94,22 @@ class TestMinutes:
         assert rates[-1] <= 2 / len(rates) + 1e-9
         assert run.seconds == pytest.approx(60, abs=seconds)
 
+    def test_the_rate_never_rises_again_whatever_the_pace_does(self) -> None:
+        """Steps of very different length, so that the planned total swings."""
+        clock = Clock()
+        config = TrainingConfig(minutes=1, batch=10, lr=1.0, warmup=5, decay="linear")
+        run, rates, totals, step = Plan(config, 100, clock), [], set(), 0
+        while not run.done(step):
+            rates.append(run.lr(step))
+            clock.now += 4.0 if step % 9 == 8 else 0.2
+            step += 1
+            run.passed(step)
+            totals.add(run.total)
+        assert len(totals) > 5
+        assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.03)
+        assert rates[5:] == sorted(rates[5:], reverse=True)
+        assert rates[-1] < 0.1
+
     def test_ends_in_time_where_the_machine_slows_down(self) -> None:
         clock = Clock()
         run = Plan(TrainingConfig(minutes=1, batch=10), 100, clock)

@@ -26,7 +26,7 @@ class Run:
 
 
 def train(
-    data: str | Path | None = None,
+    data: str | Path | Given | None = None,
     *,
     out: str | Path | None = None,
     recipe: str | None = None,
@@ -41,7 +41,8 @@ def train(
     """Train a model.
 
     Args:
-        data: a data set's name or a folder; the recipe's own when not given.
+        data: a data set's name or a folder, or the settings of a `DataConfig`, as
+            {"source": "pictures", "resolution": 32}; the recipe's own when not given.
         out: the run's folder; a new one under `runs/` when not given.
         recipe: a recipe's name; chosen by the data when not given.
         steps, epochs, minutes: the length, one of them; the recipe's when not given.
@@ -69,7 +70,7 @@ def train(
 
 
 def begin(
-    data: str | Path | None = None,
+    data: str | Path | Given | None = None,
     *,
     out: str | Path | None = None,
     recipe: str | None = None,
@@ -77,12 +78,14 @@ def begin(
     seed: int | None = None,
     resume: bool = False,
     settings: Mapping[str, Given | Spec | str] | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Session:
     """Prepare a run without starting it; arguments as for `train`.
 
     Raises:
         CouetteError: what was asked can't be done; nothing was written.
     """
+    source, given = (data, {}) if not isinstance(data, Mapping) else (data.get("source"), data)
     stored = None
     if resume:
         if out is None:
@@ -95,11 +98,13 @@ def begin(
                 "--recipe out to go on with it."
             )
     else:
-        config = recipe_config(recipe, None if data is None else str(data))
+        config = recipe_config(recipe, None if source is None else str(source))
     if settings:
         config = config.replace(**settings)
-    if data is not None:
-        config = config.replace(data={"source": str(data)})
+    if given:
+        config = config.replace(data=given)
+    if source is not None:
+        config = config.replace(data={"source": str(source)})
     if seed is not None:
         config = config.replace(training={"seed": seed})
     config = with_length(config, length or {})
@@ -108,7 +113,8 @@ def begin(
             f"The pictures of this run were at {stored}, which is not there; give their new place: "
             f"couette train NEWPATH --resume --out {out}."
         )
-    return Session(config, Path(out) if out else new_folder(config), resume=resume)
+    folder = Path(out) if out else new_folder(config)
+    return Session(config, folder, resume=resume, tell=tell)
 
 
 def recipe_config(recipe: str | None, data: str | None) -> RunConfig:

@@ -27,7 +27,7 @@ Parts are chosen by name, and their own settings follow: --network unet --networ
 and .times; --guider takes one or more, as interval:low=0.2 apg (`couette list` shows the names).
 """
 
-_FEW = 150
+_FEW = 200
 """Steps below which nothing has been learned that could be recognised."""
 
 _LENGTHS = ("steps", "epochs", "minutes")
@@ -91,6 +91,7 @@ def prepare(arguments: list[str]) -> tuple[Session, bool]:
             name: value.model_dump() if name not in ("network", "codec") else value
             for name, value in changed.items()
         },
+        tell=lambda text: print(text, file=sys.stderr, flush=True),
     )
     return session, found["as_json"]
 
@@ -120,20 +121,22 @@ def _closing(session: Session, as_json: bool) -> None:
         print(json.dumps({"event": "done", "path": str(path), "step": step}), flush=True)
         return
     steps = "1 step" if step == 1 else f"{step:,} steps"
+    run = shlex.quote(str(path))
     if step < _FEW:
+        more = max(2, round(4 * session.trainer.plan.seconds / 60))
         print(
-            f"\nOnly {steps}: expect noise. Go on with --resume and a larger --minutes, or "
-            "begin anew with a smaller --resolution or --batch."
+            f"\nOnly {steps}: expect noise. Go on up to {more} minutes in all with\n"
+            f"       couette train --out {run} --resume --minutes {more}\n"
+            "or begin anew with a smaller --resolution or --batch."
         )
     if session.config.objective.name == "classifier":
         print(f"\nTrained {steps}. Answers: {session.folder.samples}")
-        print("Next:  " + _uses(shlex.quote(str(path))))
+        print("Next:  " + _uses(run))
         return
-    label = " --label each" if session.model_config.classes else ""
-    run = shlex.quote(str(path))
+    label = "40 --label each" if session.model_config.classes else "16"
     print(
         f"\nTrained {steps}. Pictures: {session.folder.samples}\n"
-        f"Next:  couette sample {run} --count 40{label}\n"
+        f"Next:  couette sample {run} --count {label}\n"
         f"       couette show {run}\n"
         f"       couette eval {run}",
         file=sys.stdout,

@@ -51,7 +51,8 @@ class Space(Frozen):
         ]
         if self.poor:
             lines.append(
-                "Warning: that network knows these data poorly; read the distances with care."
+                "Warning: that network knows these data poorly: neither the distances nor the "
+                "coverage tell good pictures from bad ones here."
             )
         return [*lines, *self.notes]
 

@@ -7,7 +7,7 @@ checked. Its events are then pulled by whoever shows them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +77,20 @@ class Session:
         config: every setting; `auto` parts are resolved from the data.
         out: the run's folder.
         resume: go on from the newest checkpoint in `out`.
+        tell: called with what takes long while the run is prepared, before it is begun.
 
     Raises:
         CouetteError: whatever can't be as asked; nothing has been written then.
     """
 
-    def __init__(self, config: RunConfig, out: Path, *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        out: Path,
+        *,
+        resume: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.folder = RunFolder(out)
         if self.folder.exists() and not resume:
             raise InputError(
@@ -99,7 +107,7 @@ class Session:
             same_run(self.folder, self.config, self.data.train, self._given)
         if checkpoint is not None:
             same_network(self.folder, self.config, checkpoint)
-        self.runtime = self._runtime(checkpoint)
+        self.runtime = self._runtime(checkpoint, tell)
         self.runtime.apply()
         self._network, self.trainer = build_trainer(
             self.config, self.model_config, self.data.train, self.runtime
@@ -124,6 +132,11 @@ class Session:
         lines.append(f"network {self.config.network}, {parameters:,} parameters")
         lines.append(self.runtime.describe())
         lines.append(f"seed {training.seed}, batch {training.batch}, lr {training.lr:g}")
+        seen = training.batch / len(self.data.train)
+        if seen > 1:
+            lines.append(
+                f"The batch is larger than the data: a step sees a picture {seen:.3g} times."
+            )
         if self._from is not None:
             lines.append(going_on(self.trainer.step, self._damaged))
         return lines
@@ -279,7 +292,7 @@ class Session:
     def _stop(self, number: int) -> None:
         self._stopped = number
 
-    def _runtime(self, checkpoint: Path | None) -> Runtime:
+    def _runtime(self, checkpoint: Path | None, tell: Callable[[str], None]) -> Runtime:
         """As it was, for a resumed run on a like machine; else, or where asked, decided anew."""
         asked = self.config.runtime
         trial = build_trial(self.config, self.model_config, self.data.train)
@@ -293,11 +306,11 @@ class Session:
             try:
                 choose(used)
             except ConfigError:  # a device that this machine lacks
-                return choose(asked, trial)
+                return choose(asked, trial, tell)
             own = dict(used)
             if all(value in ("auto", None, own[name]) for name, value in asked if name != "mode"):
                 return before
-        return choose(asked, trial)
+        return choose(asked, trial, tell)
 
     def _check_sampling(self) -> None:
         """Refuse, before anything is trained, samplers and grids that this model can't take.

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from couette import __version__, storage
 from couette.config import RuntimeConfig
-from couette.errors import ConfigError, CouetteError, StorageError
+from couette.errors import ConfigError, CouetteError, Interrupted, StorageError
 from couette.places import cache_dir
 from couette.runtime.choices import Runtime
 
@@ -60,13 +61,18 @@ class Trial:
     lasts: Callable[[float], float] = lambda step: 0.0
 
 
-def choose(config: RuntimeConfig, trial: Trial | None = None) -> Runtime:
+def choose(
+    config: RuntimeConfig,
+    trial: Trial | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Runtime:
     """Decide, from the settings, the machine and a probe.
 
     Args:
         config: what was asked for; "auto" leaves a choice open. The mode "safe" leaves none:
             float32, nothing compiled. "fast" also compiles where the run is short.
         trial: what to probe; without it an open choice is the safe one.
+        tell: called with what takes long, before it is begun.
 
     Raises:
         ConfigError: a device that this machine does not have.
@@ -81,7 +87,9 @@ def choose(config: RuntimeConfig, trial: Trial | None = None) -> Runtime:
     if found is None:
         found = probe.best(base, changes)
     if memory.compiled is None and _compiles(config, trial, memory.step or probe.step):
-        found = probe.best(found, [{"compile": True}], patient=True)
+        tell("Trying whether compiling makes training faster; this takes a minute or more.")
+        with _silent_compiler():
+            found = probe.best(found, [{"compile": True}], patient=True)
         memory.compiled = found.compile
     if not probe.hurried:
         memory.keep(found, memory.step or probe.step)
@@ -190,7 +198,8 @@ class _Probe:
             try:
                 agrees = self._agrees(candidate)
                 gain = self._gain(found, candidate) if agrees else 0.0
-            except RuntimeError:  # no compiler, no such kernel, no memory
+            except RuntimeError as error:  # no compiler, no such kernel, no memory
+                _raise_stop(error)
                 self.dropped.append(f"{name} failed")
                 continue
             if not agrees:
@@ -237,6 +246,26 @@ class _Probe:
         fastest = [min(seconds) for seconds in times]
         self.step = min(fastest)
         return fastest[0] / fastest[1]
+
+
+@contextmanager
+def _silent_compiler() -> Iterator[None]:
+    """A compiler that fails is an answer, not pages of its traces."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _raise_stop(error: BaseException) -> None:
+    """Raise the request to stop that a compiler took for a failure of its own, if it is one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt | Interrupted):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _built(trial: Trial, runtime: Runtime) -> tuple[nn.Module, Callable[[], Tensor]]:

@@ -1,4 +1,4 @@
-"""How long a run is, and the learning rate along it: functions of the step alone."""
+"""How long a run is, and the learning rate along it: functions of the step, or of a time budget."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 from couette.config import TrainingConfig
 
+_WARMUP = 0.2
+"""Largest share of a run that the warm-up may take."""
+
 _GROWTH = 1.2
 """A time budget is planned anew each time that the time spent has grown by this."""
 
@@ -18,7 +21,8 @@ class Plan:
 
     With `steps` or `epochs` it is known at once. With `minutes` it is worked out from the time that
     the latest steps took, again and again on the way (the first steps are slow, and machines are
-    shared); the result is part of a checkpoint, so a resumed run goes on along the same decay.
+    shared); the result is part of a checkpoint. The learning rate then follows the share of the
+    time that is spent: whatever the number of steps is thought to be, it never rises again.
 
     Args:
         config: one of steps, epochs, minutes; none of them means 1,000 steps.
@@ -38,6 +42,7 @@ class Plan:
         self._before = 0.0
         self._begun = clock()
         self._marks = [(0, 0.0)]
+        self._share = 0.0
 
     @property
     def seconds(self) -> float:
@@ -52,6 +57,7 @@ class Plan:
         if self.config.minutes is None:
             return
         budget, spent = 60 * self.config.minutes, self.seconds
+        self._share = min(1.0, spent / budget)
         if spent >= budget:
             self.total = step
         elif step == 1:
@@ -76,7 +82,12 @@ class Plan:
     def lr(self, step: int) -> float:
         """The learning rate of the step counted from 0."""
         config, total = self.config, self.total
-        warmup = config.warmup if total is None else min(config.warmup, max(1, total // 5))
+        if config.minutes is not None:
+            risen = max((step + 1) / max(1, config.warmup), self._share / _WARMUP)
+            return config.lr * min(1.0, risen) * self._shape(self._share, step)
+        warmup = config.warmup
+        if total is not None:
+            warmup = min(warmup, max(1, int(_WARMUP * total)))
         ramp = min(1.0, (step + 1) / warmup) if warmup else 1.0
         return config.lr * ramp * self._shape(step / total if total else 0.0, step)
 
@@ -108,6 +119,8 @@ class Plan:
         if state["asked"] == self._asked():
             self.total = total
             self._marks = [(int(step), float(seconds)) for step, seconds in state["marks"]]
+        if self.config.minutes is not None:
+            self._share = min(1.0, self._before / (60 * self.config.minutes))
 
     def _asked(self) -> list[float | None]:
         return [self.config.steps, self.config.epochs, self.config.minutes]
