@@ -52,7 +52,7 @@ def ratio(one: Case, other: Case) -> tuple[float, float]:
     """How many times as fast `one` is as `other`, and half the quartile distance of the ratios of
     single rounds."""
     each = [
-        (mine and theirs / mine) * one.work / other.work
+        theirs / mine * one.work / other.work
         for mine, theirs in zip(one.seconds, other.seconds, strict=True)
     ]
     if len(each) < 2:

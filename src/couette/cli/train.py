@@ -27,7 +27,7 @@ Parts are chosen by name, and their own settings follow: --network unet --networ
 and .times; --guider takes one or more, as interval:low=0.2 apg (`couette list` shows the names).
 """
 
-_FEW = 200
+_FEW = 150
 """Steps below which nothing has been learned that could be recognised."""
 
 _LENGTHS = ("steps", "epochs", "minutes")

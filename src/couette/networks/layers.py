@@ -26,9 +26,8 @@ class ChannelNorm(nn.LayerNorm):
 class GroupNorm(nn.GroupNorm):
     """torch's GroupNorm, (B, C, H, W), without its fall in speed on processors.
 
-    There the kernel for channels_last takes several times as long as it should, in bfloat16 most
-    of a network's step, and loses more digits where the mean is large. Here the moments of each
-    group become one scale and one shift a channel.
+    There the kernel for channels_last takes several times as long and loses more digits where the
+    mean is large. Here the moments of each group become one scale and one shift a channel.
     """
 
     def forward(self, x: Tensor) -> Tensor:

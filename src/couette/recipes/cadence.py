@@ -27,10 +27,9 @@ class Cadence:
         self._begun = 0.0
 
     def due(self, step: int) -> bool:
-        if isinstance(self.every, int):
-            self._begun = time.monotonic()
-            return step % self.every == 0
         self._begun = time.monotonic()
+        if isinstance(self.every, int):
+            return step % self.every == 0
         return self._begun >= self.next
 
     def done(self) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -84,14 +85,15 @@ def choose(
     changes = _changes(config, base)
     memory = _Memory(config, trial, base, changes)
     found = memory.found
+    new = found is None
     if found is None:
         found = probe.best(base, changes)
     if memory.compiled is None and _compiles(config, trial, memory.step or probe.step):
         tell("Trying whether compiling makes training faster; this takes a minute or more.")
         with _silent_compiler():
             found = probe.best(found, [{"compile": True}], patient=True)
-        memory.compiled = found.compile
-    if not probe.hurried:
+        memory.compiled, new = found.compile, True
+    if new and not probe.hurried:
         memory.keep(found, memory.step or probe.step)
     threads = {"threads": 1}
     if base.device == "cpu" and base.threads > 1 and not config.threads:
@@ -196,7 +198,8 @@ class _Probe:
             name = "compiled" if "compile" in change else ", ".join(map(str, change.values()))
             candidate = replace(found, **change)
             try:
-                agrees = self._agrees(candidate)
+                # Other threads do the same arithmetic.
+                agrees = "threads" in change or self._agrees(candidate)
                 gain = self._gain(found, candidate) if agrees else 0.0
             except RuntimeError as error:  # no compiler, no such kernel, no memory
                 _raise_stop(error)
@@ -225,8 +228,6 @@ class _Probe:
         return _answer(self._trial, self._exact)
 
     def _agrees(self, candidate: Runtime) -> bool:
-        if candidate == replace(self._exact, threads=candidate.threads, tf32=candidate.tf32):
-            return True
         exact, plain = self._answer
         loss, gradients = _answer(self._trial, candidate)
         error = abs(loss - exact) / max(abs(exact), 1e-8)
@@ -334,8 +335,8 @@ def machine() -> dict[str, Any]:
 def _processor() -> str:
     """The processor's name, where the system tells."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model")]
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model")]
         return ", ".join(dict.fromkeys(names))
     except OSError:
         return platform.processor() or platform.machine()

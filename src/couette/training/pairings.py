@@ -48,6 +48,6 @@ def _distances(noise: Tensor, data: Tensor) -> Tensor:
 
 def _assignment(cost: Tensor) -> Tensor:
     """The noise of each picture, (B,) int64, that makes the sum of costs least."""
-    from scipy.optimize import linear_sum_assignment  # a third of the time that a sample takes
+    from scipy.optimize import linear_sum_assignment  # slower to import than a picture to draw
 
     return torch.as_tensor(linear_sum_assignment(cost.cpu().numpy())[1], device=cost.device)

@@ -29,68 +29,68 @@ BOTH = picture(RED_CIRCLE, BLUE_SQUARE)
         (
             "a red circle",
             picture(RED_CIRCLE),
-            Verdict(color=True, shape=True, both=True, count=True),
+            Verdict(color=True, shape=True, both=True, number=True),
         ),
-        ("a red circle", BOTH, Verdict(color=True, shape=True, both=True, count=False)),
+        ("a red circle", BOTH, Verdict(color=True, shape=True, both=True, number=False)),
         (
             "a red square",
             picture(RED_CIRCLE),
-            Verdict(color=True, shape=False, both=False, count=True),
+            Verdict(color=True, shape=False, both=False, number=True),
         ),
         (
             "a blue ring",
             picture(RED_CIRCLE),
-            Verdict(color=False, shape=False, both=False, count=True),
+            Verdict(color=False, shape=False, both=False, number=True),
         ),
-        ("a blue circle", BOTH, Verdict(color=True, shape=True, both=False, count=False)),
-        ("a circle", picture(RED_CIRCLE), Verdict(shape=True, both=True, count=True)),
-        ("a red shape", picture(RED_CIRCLE), Verdict(color=True, both=True, count=True)),
-        ("a red circle", picture(), Verdict(color=False, shape=False, both=False, count=False)),
+        ("a blue circle", BOTH, Verdict(color=True, shape=True, both=False, number=False)),
+        ("a circle", picture(RED_CIRCLE), Verdict(shape=True, both=True, number=True)),
+        ("a red shape", picture(RED_CIRCLE), Verdict(color=True, both=True, number=True)),
+        ("a red circle", picture(), Verdict(color=False, shape=False, both=False, number=False)),
         (
             "a red circle above a blue square",
             BOTH,
-            Verdict(color=True, shape=True, both=True, count=True, relation=True),
+            Verdict(color=True, shape=True, both=True, number=True, relation=True),
         ),
         (
             "a blue square above a red circle",
             BOTH,
-            Verdict(color=True, shape=True, both=True, count=True, relation=False),
+            Verdict(color=True, shape=True, both=True, number=True, relation=False),
         ),
         (
             "a red square above a blue circle",  # the colours are on the wrong shapes
             BOTH,
-            Verdict(color=True, shape=True, both=False, count=True, relation=False),
+            Verdict(color=True, shape=True, both=False, number=True, relation=False),
         ),
         (
             "a red circle and a blue square",
             picture(RED_CIRCLE),
-            Verdict(color=False, shape=False, both=False, count=False),
+            Verdict(color=False, shape=False, both=False, number=False),
         ),
         (
             "two red circles",
             picture(RED_CIRCLE, seen("red", "circle", 0.2, 0.8)),
-            Verdict(color=True, shape=True, both=True, count=True),
+            Verdict(color=True, shape=True, both=True, number=True),
         ),
         (
             "three red circles",
             picture(RED_CIRCLE, seen("red", "circle", 0.2, 0.8)),
-            Verdict(color=True, shape=True, both=True, count=False),
+            Verdict(color=True, shape=True, both=True, number=False),
         ),
-        ("two red circles", BOTH, Verdict(color=False, shape=False, both=False, count=True)),
+        ("two red circles", BOTH, Verdict(color=False, shape=False, both=False, number=True)),
         (
             "red circles",
             picture(RED_CIRCLE),
-            Verdict(color=True, shape=True, both=True, count=False),
+            Verdict(color=True, shape=True, both=True, number=False),
         ),
         (
             "red circles",
             picture(RED_CIRCLE, RED_CIRCLE, RED_CIRCLE),
-            Verdict(color=True, shape=True, both=True, count=True),
+            Verdict(color=True, shape=True, both=True, number=True),
         ),
         (
             "two red circles above a blue square",
             picture(RED_CIRCLE, seen("red", "circle", 0.4, 0.2), BLUE_SQUARE),
-            Verdict(color=True, shape=True, both=True, count=True, relation=True),
+            Verdict(color=True, shape=True, both=True, number=True, relation=True),
         ),
         (
             "a small red circle in the top left on a black background",
@@ -105,7 +105,7 @@ BOTH = picture(RED_CIRCLE, BLUE_SQUARE)
         (
             "a red circle",
             picture(seen(None, None, 0.5, 0.5)),
-            Verdict(color=False, shape=False, both=False, count=True),
+            Verdict(color=False, shape=False, both=False, number=True),
         ),
     ],
 )
@@ -121,7 +121,7 @@ def test_the_objects_that_fit_best_are_taken() -> None:
     for objects in ((RED_CIRCLE, BLUE_SQUARE, below), (below, BLUE_SQUARE, RED_CIRCLE)):
         verdict = judge("a red circle above a blue square", picture(*objects))
         assert verdict.relation
-        assert not verdict.count
+        assert not verdict.number
 
 
 def test_the_order_of_what_was_read_makes_no_difference() -> None:
@@ -134,7 +134,7 @@ def test_the_order_of_what_was_read_makes_no_difference() -> None:
 def test_many_objects_are_judged_too() -> None:
     crowd = [seen("green", "star", i / 40, 0.5) for i in range(40)]
     verdict = judge("a red circle above a blue square", picture(*crowd, RED_CIRCLE, BLUE_SQUARE))
-    assert (verdict.both, verdict.relation, verdict.count) == (True, True, False)
+    assert (verdict.both, verdict.relation, verdict.number) == (True, True, False)
 
 
 def test_a_tally_counts_what_was_asked() -> None:
@@ -148,7 +148,7 @@ def test_a_tally_counts_what_was_asked() -> None:
         "color": (3, 3),
         "shape": (3, 3),
         "both": (3, 3),
-        "count": (2, 3),
+        "number": (2, 3),
         "relation": (1, 2),
         "right": (1, 3),
     }

@@ -21,7 +21,7 @@ class Verdict(NamedTuple):
     color: what is there has the colours that were asked for, whatever its shapes.
     shape: it has the shapes, whatever their colours.
     both: each kind that was asked for is there in its own colour and its own shape.
-    count: as many objects as were asked for, and no other.
+    number: as many objects as were asked for, and no other.
     relation: both kinds are there, and the first lies to the second as asked.
     size, place, background: as asked.
     """
@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
     color: bool | None = None
     shape: bool | None = None
     both: bool | None = None
-    count: bool | None = None  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    number: bool | None = None
     relation: bool | None = None
     size: bool | None = None
     place: bool | None = None

@@ -1,0 +1,38 @@
+"""Every setting of a run, as frozen models. Knows nothing of torch.
+
+A part that has a registry (network, schedule, sampler, …) is chosen by a `Spec`: a name and the
+settings of that part, checked against the part's own signature when it is built (`specs.py`); all
+else are groups of fields (`groups.py`). Unknown keys are errors that name the near miss.
+"""
+
+from couette.config.groups import (
+    FORMAT,
+    STATES,
+    DataConfig,
+    DiffusionConfig,
+    Frozen,
+    ModelConfig,
+    RunConfig,
+    RuntimeConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
+from couette.config.specs import Spec, joined, spec, spec_fields, tupled
+
+__all__ = [
+    "FORMAT",
+    "STATES",
+    "DataConfig",
+    "DiffusionConfig",
+    "Frozen",
+    "ModelConfig",
+    "RunConfig",
+    "RuntimeConfig",
+    "SamplingConfig",
+    "Spec",
+    "TrainingConfig",
+    "joined",
+    "spec",
+    "spec_fields",
+    "tupled",
+]
