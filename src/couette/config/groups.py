@@ -277,7 +277,7 @@ class RuntimeConfig(Frozen):
         Field(description="compile the network's blocks; auto: where the run is long"),
     ] = "auto"
     recompute: Annotated[
-        bool, Field(description="blocks again in the backward pass: less memory, a third slower")
+        bool, Field(description="blocks again in the backward pass: less memory, more time")
     ] = False
 
     @field_validator("compile", mode="before")
