@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -112,6 +113,9 @@ def command_paused(where: str, mark: Path, *arguments: object) -> None:
 def _run(out: Path, err: Path, target: Callable[..., object], args: tuple[object, ...]) -> None:
     import torch
 
+    # The tests may run under nohup or in a shell's background, where these are ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for path, stream, number in ((out, sys.stdout, 1), (err, sys.stderr, 2)):
         stream.flush()
         with path.open("wb") as file:
