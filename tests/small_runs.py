@@ -38,7 +38,7 @@ def losses(run: Session, stop_after: int | None = None) -> dict[int, str]:
     events = run.run()
     for event in events:
         if isinstance(event, Progress):
-            found[event.step] = event.loss.hex()
+            found[event.step] = float(event.loss).hex()
             if event.step == stop_after:
                 break
     events.close()
@@ -62,7 +62,7 @@ def watched(
 
     def watch(event: Event) -> None:
         if isinstance(event, Progress):
-            os.write(handle, f"{event.step} {event.loss.hex()}\n".encode())
+            os.write(handle, f"{event.step} {float(event.loss).hex()}\n".encode())
             if event.step == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 

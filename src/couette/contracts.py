@@ -218,5 +218,6 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, phase: str) -> Losses: ...
 
     def updated(self, step: int) -> None:
-        """Called once after the optimizer has moved (a teacher's or a target's average)."""
+        """Called once after each step (a teacher's or a target's average). An update that was
+        refused has left the weights and the buffers as they were."""
         return None

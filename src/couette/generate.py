@@ -29,7 +29,7 @@ from couette.opening import classifier_for, guide_for, opened
 from couette.registry import GRIDS
 from couette.runs import find_model
 from couette.samplers import SAMPLERS
-from couette.tensors import Stream, normal, uniform
+from couette.tensors import Stream, normal, sent, uniform
 from couette.validation import parse
 
 Editor = Callable[[Denoise], Denoise]
@@ -55,7 +55,7 @@ class KeyedNoise:
         self, seed: int, indices: Tensor, shape: Sequence[int], device: str, kind: str = "normal"
     ) -> None:
         self.seed, self.shape, self.kind = seed, tuple(shape), kind
-        self.keys = torch.stack((indices, torch.zeros_like(indices)), 1).to(device)
+        self.keys = sent(torch.stack((indices, torch.zeros_like(indices)), 1), device)
         self.draws = 0
 
     def __call__(self, t: Tensor, u: Tensor) -> Tensor:
@@ -228,7 +228,7 @@ def steps(
     sampler = SAMPLERS.bind(sampling.sampler)
     device = model.denoiser.runtime.device
     told = _labels(model, sampling)(asked)
-    cond = {key: value.to(device) for key, value in told.items()}
+    cond = {key: sent(value, device) for key, value in told.items()}
     denoise = guided(model, sampling, len(asked))
     denoise = editor(denoise) if editor else denoise
     denoise = recalling(denoise, model.denoiser.network)
@@ -255,7 +255,7 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
     learned = model.config.diffusion.drop > 0 or not untold
     terms = Terms(
         sampling.guidance,
-        {key: value.to(device) for key, value in untold.items()} if learned else None,
+        {key: sent(value, device) for key, value in untold.items()} if learned else None,
         partial(guide_for, model),
         partial(classifier_for, model),
     )

@@ -42,8 +42,17 @@ class Stream(IntEnum):
 
 def expand(value: Tensor, like: Tensor) -> Tensor:
     """`value`, 0-d or (B,), shaped to broadcast over `like` (B, ...), with its dtype and device."""
-    value = value.to(device=like.device, dtype=like.dtype)
+    value = sent(value.to(dtype=like.dtype), like.device)
     return value.reshape(value.shape + (1,) * (like.ndim - value.ndim)) if value.ndim else value
+
+
+def sent(values: Tensor, device: torch.device | str) -> Tensor:
+    """Values on a device. To a card they are copied while the processor goes on: a plain copy would
+    make it wait there for all that the card still has to do."""
+    device = torch.device(device)
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def bits(seed: int, keys: Tensor, stream: int, count: int) -> Tensor:

@@ -66,7 +66,7 @@ class TestDiskFull:
         for event in run.run():
             match event:
                 case Progress(step=step, loss=loss):
-                    found[step] = loss.hex()
+                    found[step] = float(loss).hex()
                     disk.full = 3 <= step < 7
                 case Note(text):
                     notes.append(text)

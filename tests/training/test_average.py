@@ -9,6 +9,8 @@ from torch import nn
 from couette.errors import ConfigError
 from couette.training.average import PowerAverage, exponent
 
+APPLIED = torch.tensor(True)
+
 
 @pytest.mark.parametrize(("width", "gamma"), [(0.05, 16.97), (0.10, 6.94)])
 def test_exponents_of_karras_2024(width: float, gamma: float) -> None:
@@ -40,8 +42,19 @@ def test_the_first_update_is_a_copy() -> None:
     average = PowerAverage(network, 0.1)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([1e30, -3.0, 1e-30]))
-    average.update(1)
+    average.update(torch.tensor(1), APPLIED)
     assert torch.equal(average.network.weight, network.weight)
+
+
+def test_a_refused_update_leaves_all_as_it_is() -> None:
+    network = layer()
+    average = PowerAverage(network, 0.1)
+    average.update(torch.tensor(1), APPLIED)
+    before = average.network.weight.clone()
+    with torch.no_grad():
+        network.weight.fill_(7.0)
+    average.update(torch.tensor(1), ~APPLIED)
+    assert torch.equal(average.network.weight, before)
 
 
 def test_equals_the_closed_form() -> None:
@@ -53,7 +66,7 @@ def test_equals_the_closed_form() -> None:
     for step, value in enumerate(values, 1):
         with torch.no_grad():
             network.weight.copy_(value)
-        average.update(step)
+        average.update(torch.tensor(step), APPLIED)
     i = torch.arange(1, steps + 1, dtype=torch.float64)
     exact = ((i / steps) ** power - ((i - 1) / steps) ** power)[:, None]
     # Π(1 − 1/k)^(γ+1) telescopes to (i/n)^(γ+1), so the form is exact and not only near.
@@ -64,7 +77,7 @@ def test_buffers_are_copied_and_nothing_asks_for_gradients() -> None:
     network = layer().train()
     average = PowerAverage(network, 0.1)
     network(torch.randn(8, 3, dtype=torch.float64))
-    average.update(1)
+    average.update(torch.tensor(1), APPLIED)
     assert torch.equal(average.network.running_mean, network.running_mean)
     assert int(average.network.num_batches_tracked) == 1
     assert not any(p.requires_grad for p in average.network.parameters())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from couette.config import TrainingConfig
 from couette.contracts import Batch, Losses, Objective
@@ -23,7 +25,9 @@ class Linear(Objective):
     def __init__(self, spoil: Callable[[int, Tensor], Tensor] = lambda call, loss: loss) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.body = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.Dropout(0.2))
+        # The middle one is wide enough to be Muon's.
+        convolutions = nn.Conv2d(2, 16, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 3, 1)
+        self.body = nn.Sequential(nn.BatchNorm2d(2), *convolutions, nn.Dropout(0.2))
         self.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.spoil, self.calls, self.told = spoil, 0, list[int]()
 
@@ -153,7 +157,31 @@ def nan_data(step: int) -> Batch:
     return batch
 
 
+class NothingRead(TorchDispatchMode):
+    """Fails where a number is read out of a tensor: on a card that waits for all before it."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a number was read"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_step_waits_for_nothing(optimizer: str) -> None:
+    """Also where updates are refused, which is decided on the device."""
+    run = trainer(Linear(nan_loss), optimizer=optimizer, steps=PATIENCE)
+    run._looks = PATIENCE  # as on a card
+    events = run.run()
+    with NothingRead():
+        found = [next(events) for _ in range(PATIENCE - 1)]
+    assert [bool(each.applied) for each in found] == [True, True, False, *[True] * 6]
+    with NothingRead(), pytest.raises(AssertionError, match="read"):
+        next(events)
+
+
 class TestNotFinite:
+    @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
     @pytest.mark.parametrize("clip", [None, 1.0])
     @pytest.mark.parametrize(
         ("spoil", "data"),
@@ -166,11 +194,15 @@ class TestNotFinite:
         ids=["nan loss", "inf loss", "nan gradient", "nan data"],
     )
     def test_that_update_is_never_applied(
-        self, spoil: Callable[[int, Tensor], Tensor], data: Callable[[int], Batch], clip: float
+        self,
+        spoil: Callable[[int, Tensor], Tensor],
+        data: Callable[[int], Batch],
+        clip: float,
+        optimizer: str,
     ) -> None:
         """Weights, batch statistics, average and moments stay; then the run goes on."""
         objective = Linear(spoil)
-        run = trainer(objective, data, clip=clip)
+        run = trainer(objective, data, clip=clip, optimizer=optimizer)
         events = run.run()
         next(events), next(events)
         before = snapshot(run)
@@ -179,7 +211,7 @@ class TestNotFinite:
         assert refused.samples.tolist() == [8, 9, 10, 11]
         assert same(before, snapshot(run))
         assert [each.applied for each in events] == [True] * 3
-        assert objective.told == [1, 2, 4, 5, 6]
+        assert objective.told == [1, 2, 3, 4, 5, 6]
         assert all(value.isfinite().all() for value in snapshot(run).values())
 
     @pytest.mark.parametrize("clip", [None, 1.0])
@@ -189,7 +221,10 @@ class TestNotFinite:
         with pytest.raises(Diverged, match=rf"{PATIENCE} times in a row.*samples \[36, 37, 38"):
             found.extend(run.run())
         assert run.step == PATIENCE
-        assert same(before, snapshot(run))
+        after = snapshot(run)
+        moments = {name: after.pop(name) for name in list(after) if name not in before}
+        assert same(before, after)
+        assert not any(value.any() for value in moments.values())
 
     def test_a_good_step_between_starts_the_count_anew(self) -> None:
         objective = Linear(lambda call, loss: loss if call % PATIENCE == 0 else loss * math.nan)
@@ -220,7 +255,7 @@ def test_accumulation_is_the_mean_over_the_batch() -> None:
         objective = Plain()
         torch.manual_seed(1)
         nn.init.normal_(objective.body[0].weight)  # type: ignore[arg-type]
-        norms.append(next(trainer(objective, accumulate=parts).run()).norm)
+        norms.append(float(next(trainer(objective, accumulate=parts).run()).norm))
     assert norms[1:] == pytest.approx([norms[0]] * 2, rel=1e-12)
 
 

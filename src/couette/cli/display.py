@@ -19,6 +19,9 @@ from couette.training import Progress as Trained
 _QUIET = 5.0
 """Seconds between lines where there is no terminal to redraw."""
 
+_GLANCE = 0.1
+"""Seconds between looks at the losses."""
+
 
 class Display:
     """Shows the events of a run.
@@ -38,6 +41,8 @@ class Display:
             disable=as_json or not self.console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._unread: list[Trained] = []
+        self._looked = 0.0
         self._smooth: float | None = None
         self._seen = 0
         self._speed = _Speed()
@@ -76,14 +81,24 @@ class Display:
             case Note(text):
                 self._say(text, event="note", note=text)
 
+    def _read(self) -> None:
+        """Look at the losses since the last look, all at once: a look waits for the device."""
+        for event in self._unread:
+            if bool(event.applied):
+                # A plain mean at first, so that the first losses, the largest, are not remembered.
+                self._seen += 1
+                last = self._smooth or 0.0
+                self._smooth = last + max(0.05, 1 / self._seen) * (float(event.loss) - last)
+        self._unread.clear()
+
     def _trained(self, event: Trained) -> None:
-        if event.applied:
-            # A plain mean at first, so that the first losses, the largest, are not remembered.
-            self._seen += 1
-            last = self._smooth or 0.0
-            self._smooth = last + max(0.05, 1 / self._seen) * (event.loss - last)
         pictures = len(event.logs["error"]) if "error" in event.logs else 0
         speed = self._speed.take(event.step * pictures)
+        self._unread.append(event)
+        if time.monotonic() - self._looked < _GLANCE and event.step != event.total:
+            return
+        self._looked = time.monotonic()
+        self._read()
         if self.as_json:
             if time.monotonic() - self._said >= 1 or event.step == event.total:
                 self._said = time.monotonic()
@@ -92,7 +107,7 @@ class Display:
                     step=event.step,
                     total=event.total,
                     epoch=round(event.epoch, 4),
-                    loss=event.loss if event.applied else None,
+                    loss=float(event.loss) if bool(event.applied) else None,
                     lr=event.lr,
                     seconds=round(event.seconds, 2),
                     pictures_per_second=round(speed, 1),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from couette.contracts import Sizes
 from couette.errors import DataError
+from couette.tensors import sent
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, how much is done, of how much): called now and then during long work."""
@@ -105,7 +106,7 @@ class Dataset:
 
         Points come as float32 (B, 2, 1, 1).
         """
-        rows = self.values.index_select(0, indices.to(self.values.device))
+        rows = self.values.index_select(0, sent(indices, self.values.device))
         return rows if self.points else rows.permute(0, 3, 1, 2)
 
     def on(self, device: str) -> Dataset:

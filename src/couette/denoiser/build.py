@@ -21,7 +21,7 @@ from couette.errors import ConfigError, ShapeError
 from couette.registry import PARAMETERIZATIONS, SCHEDULES, TOLD
 from couette.runtime import Runtime
 from couette.schedules import Mixture, entries
-from couette.tensors import expand
+from couette.tensors import expand, sent
 
 
 class Denoiser:
@@ -61,7 +61,8 @@ class Denoiser:
         Where the variance is learned, an output of −1 means that of the exact reverse step, mix 0,
         and 1 means beta, mix 1 (Nichol & Dhariwal 2021, sec. 3.1: nothing keeps it in between).
         """
-        told = self.told(t, level).reshape(-1).expand(x.shape[0]).to(x.device, torch.float32)
+        told = self.told(t, level).reshape(-1).expand(x.shape[0])
+        told = sent(told.to(torch.float32), x.device)
         inputs = (expand(scalings.inp, x) * x).float()
         if x.ndim == 4:
             inputs = inputs.contiguous(memory_format=self.runtime.memory_format)

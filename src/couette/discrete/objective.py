@@ -13,7 +13,7 @@ from couette.contracts import Batch, Level, Losses
 from couette.denoiser import Denoiser
 from couette.discrete.kinds import KINDS, cross_entropy, drawn, step_bound
 from couette.schedules import Mixture, entries, log_snr
-from couette.tensors import Stream, expand, mean_flat, uniform
+from couette.tensors import Stream, expand, mean_flat, sent, uniform
 from couette.training import DiffusionObjective
 
 
@@ -40,7 +40,7 @@ class CategoricalObjective(DiffusionObjective):
         per position ("bits") to log."""
         x0 = batch.data
         level = self.denoiser.corruption.schedule.level(t)
-        keys = batch.keys.to(x0.device)
+        keys = sent(batch.keys, x0.device)
         u = uniform(self.seed, keys, Stream.NOISE, (1, *x0.shape[2:]))
         x = drawn(self.kind.after(x0, _over(level, x0)), u)
         x = x.contiguous(memory_format=torch.channels_last)

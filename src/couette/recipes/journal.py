@@ -32,6 +32,7 @@ class Journal:
         self._edges = torch.tensor(_EDGES, dtype=torch.float64)
         self._clear()
         self._epoch_sum, self._epoch_steps = 0.0, 0
+        self._unread: list[Progress] = []
         self._last: Progress | None = None
         self._rows: list[dict[str, Any]] = []
         self._written = time.monotonic()
@@ -42,23 +43,17 @@ class Journal:
         Raises:
             StorageError: the disk refuses; the lines are kept and written with the next ones.
         """
-        if progress.applied:
-            self._sum += progress.loss
-            self._steps += 1
-            self._epoch_sum += progress.loss
-            self._epoch_steps += 1
-            self._by_level(progress)
-        else:
-            self._refused.append(progress.samples.tolist())
-        self._last = progress
+        self._unread.append(progress)
         due = time.monotonic() - self._written >= _EVERY
         if due:
             self._end_line()
         before = (progress.step - 1) * self.batch // self.samples
         now = progress.step * self.batch // self.samples
-        if now > before and self._epoch_steps:
-            self._end_epoch(progress.step, now)
-            due = True
+        if now > before:
+            self._read()
+            if self._epoch_steps:
+                self._end_epoch(progress.step, now)
+                due = True
         if due:
             self._write()
 
@@ -77,7 +72,23 @@ class Journal:
             self.folder.append(self._rows[0])
             del self._rows[0]
 
+    def _read(self) -> None:
+        """Look at the steps since the last look, all at once: a look waits for the device."""
+        for progress in self._unread:
+            if bool(progress.applied):
+                loss = float(progress.loss)
+                self._sum += loss
+                self._steps += 1
+                self._epoch_sum += loss
+                self._epoch_steps += 1
+                self._by_level(progress)
+            else:
+                self._refused.append(progress.samples.tolist())
+            self._last = progress
+        self._unread.clear()
+
     def _end_line(self) -> None:
+        self._read()
         last = self._last
         if last is None or not (self._steps or self._refused):
             return
@@ -86,7 +97,7 @@ class Journal:
             "epoch": round(last.epoch, 4),
             "seconds": round(last.seconds, 2),
             "lr": last.lr,
-            "norm": last.norm if last.applied else None,
+            "norm": float(last.norm) if bool(last.applied) else None,
         }
         if self._steps:
             row["loss"] = self._sum / self._steps
@@ -103,6 +114,7 @@ class Journal:
         self._written = time.monotonic()
 
     def state(self) -> dict[str, Any]:
+        self._read()
         return {"epoch_sum": self._epoch_sum, "epoch_steps": self._epoch_steps}
 
     def load(self, state: dict[str, Any]) -> None:

@@ -35,10 +35,20 @@ class PowerAverage:
         self._buffers = list(network.buffers())
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after the `step`-th applied update, counted from 1."""
-        beta = (1 - 1 / step) ** (self.exponent + 1)
-        torch._foreach_lerp_(self._averaged, [p.data for p in self._weights], 1 - beta)
+    def update(self, count: Tensor, applied: Tensor) -> None:
+        """Take in the weights after an update.
+
+        Args:
+            count: 0-d int64, the updates that were applied so far.
+            applied: 0-d bool; False where the last one was refused: then all stays as it is.
+        """
+        count = count.clamp_min(1).to(self._averaged[0].dtype)
+        # 1 − (1 − 1/n)^(γ+1), without a loss of digits at large n.
+        share = -torch.expm1((self.exponent + 1) * torch.log1p(-1 / count))
+        share = torch.where(applied, share, 0.0)
+        taken = torch._foreach_mul([p.data for p in self._weights], share)
+        torch._foreach_mul_(self._averaged, 1 - share)
+        torch._foreach_add_(self._averaged, taken)
         for mine, theirs in zip(self._copied, self._buffers, strict=True):
             mine.copy_(theirs)
 

@@ -30,7 +30,7 @@ from couette.registry import (
     WEIGHTINGS,
 )
 from couette.schedules import entries, log_snr, mixed
-from couette.tensors import Stream, expand, normal, uniform
+from couette.tensors import Stream, expand, normal, sent, uniform
 from couette.training.importance import Importance
 
 
@@ -90,7 +90,7 @@ class DiffusionObjective(Objective):
         losses = self.at(batch, self._times(u))
         if self.training:
             self.importance.record(index, losses.loss.cpu())
-        return losses._replace(loss=losses.loss * factor.to(losses.loss))
+        return losses._replace(loss=losses.loss * expand(factor, losses.loss))
 
     def at(self, batch: Batch, t: Tensor) -> Losses:
         """The losses at given times, (B,) float64: how held-out loss per level is measured."""
@@ -102,7 +102,7 @@ class DiffusionObjective(Objective):
         cond = self._recalled(batch, x, t, self._hide_labels(batch))
         output, mix = self.denoiser.raw(x, t, level, scalings, cond)
         error = self.loss(output, target(scalings, level, x0, eps))
-        loss = self.weighting(level, scalings).to(error) * error
+        loss = expand(self.weighting(level, scalings), error) * error
         if self.uncertainty is not None:
             loss = self.uncertainty.normalized(loss, level)
         if mix is not None:
@@ -129,7 +129,7 @@ class DiffusionObjective(Objective):
         if self.training:
             if self.config.offset:
                 shape = (batch.data.shape[1], 1, 1)
-                keys = batch.keys.to(eps.device)
+                keys = sent(batch.keys, eps.device)
                 eps = eps + self.config.offset * normal(self.seed, keys, Stream.OFFSET, shape)
             eps = self.pair(eps, batch.data)
         return eps.contiguous(memory_format=torch.channels_last)
@@ -148,7 +148,7 @@ class DiffusionObjective(Objective):
         if not drop or not self.training or "label" not in batch.cond:
             return batch.cond
         label = batch.cond["label"]
-        hidden = uniform(self.seed, batch.keys, Stream.DROP).to(label.device) < drop
+        hidden = sent(uniform(self.seed, batch.keys, Stream.DROP) < drop, label.device)
         return {**batch.cond, "label": torch.where(hidden, self.classes, label)}
 
     def _refuse_contradictions(self) -> None:
@@ -185,5 +185,5 @@ def corrupted(batch: Batch, t: Tensor, corruption: Corruption, seed: int) -> Ten
 def keyed_noise(batch: Batch, corruption: Corruption, seed: int) -> Tensor:
     """Noise like the data, (B, C, H, W): a function of the seed and of `batch.keys`."""
     draw = normal if corruption.noise == "normal" else uniform
-    eps = draw(seed, batch.keys.to(batch.data.device), Stream.NOISE, batch.data.shape[1:])
+    eps = draw(seed, sent(batch.keys, batch.data.device), Stream.NOISE, batch.data.shape[1:])
     return eps.contiguous(memory_format=torch.channels_last)

@@ -31,12 +31,16 @@ class Muon(torch.optim.Optimizer):
         momentum: μ.
     """
 
+    found_inf: Tensor | None = None
+    """As torch's fused optimizers have it: where this is 1, a step changes nothing."""
+
     def __init__(self, params: Iterable[Any], *, lr: float = 0.02, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step; weights of the same shape are orthogonalised together."""
+        refused = torch.zeros(()) if self.found_inf is None else self.found_inf
         for group in self.param_groups:
             momentum = group["momentum"]
             alike: dict[torch.Size, list[nn.Parameter]] = {}
@@ -49,12 +53,15 @@ class Muon(torch.optim.Optimizer):
                     assert p.grad is not None
                     if "momentum_buffer" not in self.state[p]:
                         self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-                    buffer = self.state[p]["momentum_buffer"].lerp_(p.grad, 1 - momentum)
-                    steps.append(p.grad.lerp(buffer, momentum).flatten(1))
+                    buffer = self.state[p]["momentum_buffer"]
+                    grad = torch.where(refused.to(p.device) > 0, buffer, p.grad)
+                    buffer.lerp_(grad, 1 - momentum)
+                    steps.append(grad.lerp(buffer, momentum).flatten(1))
                 rows, columns = steps[0].shape
                 size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for p, step in zip(weights, orthogonal(torch.stack(steps)), strict=True):
-                    p.add_(step.reshape(shape), alpha=-size)
+                moves = orthogonal(torch.stack(steps)) * (size * (1 - refused.to(steps[0].device)))
+                for p, move in zip(weights, moves, strict=True):
+                    p.sub_(move.reshape(shape))
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

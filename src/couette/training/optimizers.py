@@ -41,11 +41,20 @@ class PhaseOptimizer:
             self._members["muon"] = Muon(chosen, lr=config.muon_lr)
         self._peak = {name: each.param_groups[0]["lr"] for name, each in self._members.items()}
 
-    def step(self, scale: float) -> None:
-        """Move, with every learning rate at `scale` of its peak."""
+    def step(self, scale: float, finite: Tensor) -> None:
+        """Move, with every learning rate at `scale` of its peak.
+
+        Args:
+            scale: of the learning rates.
+            finite: 0-d bool on the weights' device; False leaves weights and moments as they are.
+                It is never read here, so that a card need not be waited for.
+        """
+        refused = (~finite).float()
         for name, member in self._members.items():
             for group in member.param_groups:
                 group["lr"] = self._peak[name] * scale
+            # What torch's fused optimizers look at to pass over a step, and so does `Muon`.
+            member.found_inf = refused  # type: ignore[attr-defined]
             member.step()
 
     def tensors(self) -> dict[str, Tensor]:

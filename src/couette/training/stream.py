@@ -15,7 +15,7 @@ from couette.config import DataConfig
 from couette.contracts import Batch, Codec
 from couette.data import Dataset, augment, to_float
 from couette.errors import ConfigError
-from couette.tensors import permutation
+from couette.tensors import permutation, sent
 
 
 class Stream:
@@ -88,7 +88,7 @@ class Stream:
             flip=self.config.flip,
             crop=self.config.crop,
             seed=self.seed,
-            keys=keys.to(self.device),
+            keys=sent(keys, self.device),
         )
         data = to_float(raw) if raw.dtype == torch.uint8 else raw
         cond = {}
@@ -106,10 +106,3 @@ def resident(data: Dataset, device: str) -> Dataset:
         return data
     free, _ = torch.cuda.mem_get_info()
     return data.on(device) if 4 * data.values.nbytes <= free else data
-
-
-def sent(values: Tensor, device: str) -> Tensor:
-    """Values on a device; to a card the copy goes on while the processor does something else."""
-    if device == "cuda" and values.device.type == "cpu":
-        values = values.pin_memory()
-    return values.to(device, non_blocking=True)

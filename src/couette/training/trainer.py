@@ -29,6 +29,9 @@ class Progress:
     loss: mean over the batch. logs: (B,) figures of the objective. norm: of the gradient, before
     clipping. applied: False where the update was refused because it was not finite. samples: (B,)
     the indices of this rank's part of the batch.
+
+    Loss, norm and applied are 0-d tensors, on the device: to read one is to wait for the step, so
+    that is left to whoever wants to know.
     """
 
     step: int
@@ -36,10 +39,10 @@ class Progress:
     epoch: float
     seconds: float
     lr: float
-    loss: float
-    norm: float
+    loss: Tensor
+    norm: Tensor
     logs: Mapping[str, Tensor]
-    applied: bool
+    applied: Tensor
     samples: Tensor
 
 
@@ -70,8 +73,10 @@ class Trainer:
         self.objective, self.batches, self.config = objective, batches, config
         self.plan, self.average = plan, average
         self.step = 0
-        self._refused = 0
-        self._updates = 0
+        self._device = next(p for ps in objective.phases().values() for p in ps).device
+        self._looks = 1 if self._device.type == "cpu" else PATIENCE  # steps between; a card waits
+        self._refused = torch.zeros((), dtype=torch.int64, device=self._device)
+        self._updates = torch.zeros_like(self._refused)
         self.optimizers = {
             phase: PhaseOptimizer(parameters, config)
             for phase, parameters in objective.phases().items()
@@ -94,22 +99,21 @@ class Trainer:
         batch = self.batches(self.step)
         # Batch statistics move in the forward pass, before anything is known to be finite.
         before = [buffer.clone() for buffer in self.objective.buffers()]
-        applied, loss, norm = True, 0.0, 0.0
+        applied = torch.ones((), dtype=torch.bool, device=self._device)
+        loss = norm = torch.zeros((), device=self._device)
         logs: dict[str, Tensor] = {}
         for phase, optimizer in self.optimizers.items():
             losses = self._gradients(batch, phase)
             norm = self._clip(optimizer)
-            here = float(losses.loss.mean())
-            loss += here
+            here = losses.loss.mean()
+            loss = loss + here
             logs |= losses.logs
-            if math.isfinite(norm) and math.isfinite(here):
-                optimizer.step(lr / self.config.lr)
-            else:
-                applied = False
+            finite = norm.isfinite() & here.isfinite()
+            optimizer.step(lr / self.config.lr, finite)
+            applied = applied & finite
             self.objective.zero_grad(set_to_none=True)
-        if not applied:
-            for buffer, value in zip(self.objective.buffers(), before, strict=True):
-                buffer.copy_(value)
+        for buffer, value in zip(self.objective.buffers(), before, strict=True):
+            buffer.copy_(torch.where(applied, buffer, value))
         self._count(applied, batch)
         return Progress(
             self.step,
@@ -124,18 +128,18 @@ class Trainer:
             batch.keys[:, 0],
         )
 
-    def _count(self, applied: bool, batch: Batch) -> None:
+    def _count(self, applied: Tensor, batch: Batch) -> None:
         self.step += 1
-        self._refused = 0 if applied else self._refused + 1
-        if applied:
-            self._updates += 1
-            self.objective.updated(self.step)
-            if self.average is not None:
-                self.average.update(self._updates)
+        self._refused = torch.where(applied, 0, self._refused + 1)
+        self._updates = self._updates + applied
+        self.objective.updated(self.step)
+        if self.average is not None:
+            self.average.update(self._updates, applied)
         self.plan.passed(self.step)
-        if self._refused >= PATIENCE:
+        if self.step % self._looks == 0 and int(self._refused) >= PATIENCE:
             raise Diverged(
-                f"Gradients were not finite {PATIENCE} times in a row, up to step {self.step} "
+                f"Gradients were not finite {int(self._refused)} times in a row, up to step "
+                f"{self.step} "
                 f"(samples {batch.keys[:4, 0].tolist()}, …). No such update was applied. Lower "
                 "--training.lr, or use --runtime.dtype float32."
             )
@@ -151,9 +155,9 @@ class Trainer:
         logs = {name: torch.cat([each.logs[name] for each in found]) for name in found[0].logs}
         return Losses(torch.cat([each.loss.detach() for each in found]), logs)
 
-    def _clip(self, optimizer: PhaseOptimizer) -> float:
+    def _clip(self, optimizer: PhaseOptimizer) -> Tensor:
         limit = math.inf if self.config.clip is None else self.config.clip
-        return float(nn.utils.clip_grad_norm_(optimizer.parameters, limit))
+        return nn.utils.clip_grad_norm_(optimizer.parameters, limit)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All tensors of the state, by file: a child module each, the average, the optimizers."""
@@ -171,8 +175,8 @@ class Trainer:
         """The rest of the state, as JSON."""
         return {
             "step": self.step,
-            "updates": self._updates,
-            "refused": self._refused,
+            "updates": int(self._updates),
+            "refused": int(self._refused),
             "plan": self.plan.state(),
         }
 
@@ -191,8 +195,9 @@ class Trainer:
                 own = phase + "."
                 saved = tensors["optimizer"].items()
                 optimizer.load({k.removeprefix(own): v for k, v in saved if k.startswith(own)})
-            self.step, self._refused = int(state["step"]), int(state["refused"])
-            self._updates = int(state["updates"])
+            self.step = int(state["step"])
+            self._refused.fill_(int(state["refused"]))
+            self._updates.fill_(int(state["updates"]))
             self.plan.load(state["plan"])
         except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
