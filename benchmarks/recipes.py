@@ -3,8 +3,8 @@
 DATA is MNIST's folder, or any other that the recipe takes. Each variant trains for MINUTES (2.5) of
 processor time on one thread, so what else the machine does hardly matters, and is judged by COUNT
 (500) pictures, its averaged weights drawn as the recipe draws. SEEDS (0) are trained each; ONLY
-names variants, parted by semicolons. Rows are appended to LOG (recipes.jsonl), and those that stand there are not done
-again: it may be stopped at any time.
+names variants, parted by semicolons. Rows are appended to LOG (recipes.jsonl), and those that stand
+there are not done again: it may be stopped at any time.
 """
 
 from __future__ import annotations
