@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from couette.conditioners import Labels
+from couette.conditioners import Captions, Conditioning, Labels, Words
 from couette.contracts import Ask
+from couette.data.tokenizer import Tokenizer
 from couette.errors import InputError, UnknownName
 
 ANIMALS = Labels(("cat", "dog", "3"))
@@ -51,3 +52,31 @@ def test_find_names_the_near_miss(given: str, near: str) -> None:
 def test_find_refuses_what_is_neither(given: str) -> None:
     with pytest.raises(UnknownName):
         ANIMALS.find(given)
+
+
+WORDS = Words(Tokenizer.learned(["a red circle", "a blue square"] * 2, 300), 8)
+
+
+class TestConditioning:
+    def test_words_and_labels_together(self) -> None:
+        told = Conditioning(("cat", "dog"), WORDS)([Ask(1, "a red circle"), Ask()])
+        assert told["label"].tolist() == [1, 2]
+        assert told["text"].shape == told["text_mask"].shape == (2, 8)
+        assert told["text_mask"].sum(1).tolist() == [5, 2]
+
+    def test_nothing_asked_is_the_empty_caption(self) -> None:
+        told = Conditioning((), WORDS)([Ask(), Ask(words="")])
+        assert torch.equal(told["text"][0], told["text"][1])
+        assert told.keys() == {"text", "text_mask"}
+
+    def test_words_for_a_model_without(self) -> None:
+        with pytest.raises(InputError, match="trained without captions"):
+            Conditioning(("cat",))([Ask(words="a red circle")])
+        assert Conditioning()([Ask()]) == {}
+
+
+def test_captions_are_those_of_the_pictures() -> None:
+    texts = ("a red circle", "a blue square", "a red circle", "")
+    told = Captions(WORDS, texts)(torch.tensor([2, 3, 1]))
+    expected = WORDS(["a red circle", "", "a blue square"])
+    assert all(torch.equal(told[name], expected[name]) for name in expected)

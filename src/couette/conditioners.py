@@ -1,4 +1,7 @@
-"""From what is asked to what the network is told."""
+"""From what is asked to what the network is told: labels and words.
+
+Shapes: B asks, L tokens.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from couette.contracts import Ask
+from couette.contracts import Ask, Cond
+from couette.data.tokenizer import Tokenizer
 from couette.errors import InputError, UnknownName
 
 
@@ -56,3 +60,68 @@ class Labels:
         if name.isdecimal() and int(name) < len(self.classes):
             return int(name)
         raise UnknownName("label", name, self.classes)
+
+
+class Words:
+    """Captions as tokens; the empty one stands for "none".
+
+    Args:
+        tokenizer: of the model.
+        length: L, tokens of a caption; longer ones lose their ends.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, length: int) -> None:
+        self.tokenizer, self.length = tokenizer, length
+
+    def __call__(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """ "text" (B, L) int64 and "text_mask" (B, L) bool."""
+        tokens = self.tokenizer(captions, self.length)
+        return {"text": tokens.ids, "text_mask": tokens.mask}
+
+
+class Conditioning(Labels):
+    """What a model can be asked for: a class, words, both or neither.
+
+    Args:
+        classes: as for `Labels`.
+        words: None for a model that reads none.
+    """
+
+    def __init__(self, classes: Sequence[str] = (), words: Words | None = None) -> None:
+        super().__init__(classes)
+        self.words = words
+
+    def __call__(self, asked: Sequence[Ask]) -> dict[str, Tensor]:
+        """What `Labels` and `Words` make of it.
+
+        Raises:
+            InputError: words for a model without text, or what `Labels` refuses.
+        """
+        told = super().__call__(asked)
+        if self.words is not None:
+            return told | self.words([ask.words or "" for ask in asked])
+        if any(ask.words for ask in asked):
+            raise InputError(
+                "This model was trained without captions; leave out --prompt, or train one with "
+                "--recipe text-to-image."
+            )
+        return told
+
+
+class Captions:
+    """The captions of a data set as the network is told them, by the pictures' indices.
+
+    Args:
+        words: how they are told.
+        texts: one a picture.
+    """
+
+    def __init__(self, words: Words, texts: Sequence[str]) -> None:
+        kinds = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        self._told = words(tuple(kinds))
+        self._which = torch.tensor([kinds[text] for text in texts])
+
+    def __call__(self, index: Tensor) -> Cond:
+        """What is told of the pictures at `index` (B,) int64."""
+        which = self._which[index]
+        return {name: rows[which] for name, rows in self._told.items()}

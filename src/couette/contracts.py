@@ -52,13 +52,24 @@ Cond = Mapping[str, Tensor]
 """What a network is told beside x and t, by name, each with B rows: "label" (B,) int64, where the
 number of classes itself means "none"; "x0" (B, C, H, W), the network's own last prediction, left
 out where there is none yet; "perturb" (B,) bool, rows whose self-attention is replaced by the
-identity; later "text", "text_mask", "image" and others."""
+identity; "text" (B, L) int64 tokens or (B, L, D) features of them, and "text_mask" (B, L) bool,
+False for padding. An empty caption means "none"."""
+
+
+class TextSizes(NamedTuple):
+    """What a network is told of words: at most `length` tokens, as numbers below `vocabulary`, or
+    where that is 0 as vectors of `width` features each."""
+
+    length: int
+    vocabulary: int = 0
+    width: int = 0
 
 
 class Sizes(NamedTuple):
-    """What the data and the objective decide about a network: shapes, and how many classes.
+    """What the data and the objective decide about a network: shapes, classes, words.
 
     channels, height, width: of what goes in. out: channels that come out, where they differ.
+    classes: how many, 0 for none. text: None for a network that is told no words.
     """
 
     channels: int
@@ -66,6 +77,7 @@ class Sizes(NamedTuple):
     width: int
     classes: int = 0
     out: int | None = None
+    text: TextSizes | None = None
 
     @property
     def outputs(self) -> int:

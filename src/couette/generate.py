@@ -35,6 +35,10 @@ from couette.validation import parse
 Editor = Callable[[Denoise], Denoise]
 Threshold = Callable[[Tensor], Tensor]
 
+_NO_WORDS = (
+    "This model was trained without captions, so it can't be told words; leave out --prompt and "
+    "--negative, or train one with --recipe text-to-image."
+)
 _NOTHING = "Nothing was asked for; the count of pictures is at least 1."
 
 
@@ -114,6 +118,7 @@ def ask(
     count: int,
     label: int | str | Sequence[int | str] | None = None,
     sampling: SamplingConfig | None = None,
+    prompt: str | Sequence[str] | None = None,
 ) -> list[Ask]:
     """What each of `count` pictures is asked to show.
 
@@ -123,12 +128,29 @@ def ask(
         label: a class by name or number for all, "each" for every class in turn, one per
             picture, or None for anything.
         sampling: how they will be drawn; a classifier brings its classes to a model without.
+        prompt: words for all, or several prompts, which the pictures take in turn.
 
     Raises:
-        InputError: no pictures, an unknown label, or not one label per picture.
+        InputError: no pictures, an unknown label, not one label per picture, or words for a model
+            that reads none.
     """
     if count < 1:
         raise InputError(f"The count of pictures is at least 1, not {count}.")
+    asked = _labelled(model, count, label, sampling)
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
+    if not prompts:
+        return asked
+    if model.conditioner.words is None:
+        raise InputError(_NO_WORDS)
+    return [each._replace(words=prompts[i % len(prompts)]) for i, each in enumerate(asked)]
+
+
+def _labelled(
+    model: Model,
+    count: int,
+    label: int | str | Sequence[int | str] | None,
+    sampling: SamplingConfig | None,
+) -> list[Ask]:
     labels = _labels(model, sampling or model.config.sampling)
     find = labels.find
     if label is None:
@@ -227,7 +249,10 @@ def steps(
         raise InputError(_NOTHING)
     sampler = SAMPLERS.bind(sampling.sampler)
     device = model.denoiser.runtime.device
-    told = _labels(model, sampling)(asked)
+    labels = _labels(model, sampling)
+    told = labels(asked)
+    if labels is not model.conditioner:
+        told |= model.conditioner([each._replace(label=None) for each in asked])
     cond = {key: sent(value, device) for key, value in told.items()}
     denoise = guided(model, sampling, len(asked))
     denoise = editor(denoise) if editor else denoise
@@ -251,7 +276,9 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
         InputError: guidance that the model can't be given.
     """
     device = model.denoiser.runtime.device
-    untold = model.conditioner([Ask()] * count)
+    if sampling.negative and model.conditioner.words is None:
+        raise InputError(_NO_WORDS)
+    untold = model.conditioner([Ask(words=sampling.negative or None)] * count)
     learned = model.config.diffusion.drop > 0 or not untold
     terms = Terms(
         sampling.guidance,

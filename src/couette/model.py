@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 import couette.codecs  # noqa: F401  (fills the registry)
-from couette.conditioners import Labels
+from couette.conditioners import Conditioning, Words
 from couette.config import (
     FORMAT,
     STATES,
@@ -29,19 +29,21 @@ from couette.config import (
     Spec,
     spec,
 )
-from couette.contracts import Codec, Sizes
+from couette.contracts import Codec, Sizes, TextSizes
+from couette.data.tokenizer import Tokenizer
 from couette.denoiser import Denoiser, NoisyClassifier, build_denoiser
 from couette.errors import CheckpointError, ConfigError, ShapeError
 from couette.exact import Ideal, World
 from couette.networks.recalling import Recalling
 from couette.registry import CODECS, NETWORKS
 from couette.runtime import Runtime
-from couette.storage import MAX_TENSORS, read_json, read_tensors
+from couette.storage import MAX_TENSORS, read_json, read_tensors, read_text
 from couette.validation import parse
 
 CONFIG = "model.json"
 AVERAGE = "average.safetensors"
 WEIGHTS = "network.safetensors"
+TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Model:
 
     denoiser: Denoiser
     codec: Codec
-    conditioner: Labels
+    conditioner: Conditioning
     config: ModelConfig
 
     @property
@@ -101,7 +103,9 @@ def sizes_of(config: ModelConfig) -> Sizes:
         )
     codec = CODECS.build(config.codec)
     channels, height, width = codec.shape(config.channels, config.height, config.width)
-    return Sizes(channels, height, width, len(config.classes))
+    words = config.text
+    text = TextSizes(words.length, words.vocabulary) if words.encoder == "learned" else None
+    return Sizes(channels, height, width, len(config.classes), text=text)
 
 
 def build_sized(network: Spec, sizes: Sizes, diffusion: DiffusionConfig) -> nn.Module:
@@ -189,12 +193,19 @@ def outline(config: ModelConfig) -> dict[str, Tensor]:
         hook.remove()
 
 
-def assemble(config: ModelConfig, network: nn.Module, runtime: Runtime | None = None) -> Model:
-    """A model around a network that is there already."""
+def assemble(
+    config: ModelConfig,
+    network: nn.Module,
+    runtime: Runtime | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> Model:
+    """A model around a network that is there already; `tokenizer` of one that reads captions."""
     denoiser = build_denoiser(config.diffusion, cast(Any, network), runtime)
     codec: Codec = CODECS.build(config.codec)
-    wants_label = "label" in getattr(network, "wants", frozenset())
-    return Model(denoiser, codec, Labels(config.classes if wants_label else ()), config)
+    wants: frozenset[str] = getattr(network, "wants", frozenset())
+    classes = config.classes if "label" in wants else ()
+    words = None if tokenizer is None else Words(tokenizer, config.text.length)
+    return Model(denoiser, codec, Conditioning(classes, words), config)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
@@ -242,7 +253,27 @@ def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = 
         CheckpointError, ConfigError, ShapeError: something is missing, damaged or does not fit.
     """
     config, network, runtime = _loaded(folder, "diffusion", average, runtime)
-    return assemble(config, network, runtime)
+    tokenizer = None if config.text.encoder == "none" else load_tokenizer(folder, config)
+    return assemble(config, network, runtime, tokenizer)
+
+
+def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer of a saved model.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not the one the network was built for.
+    """
+    path = folder / TOKENIZER
+    try:
+        tokenizer = Tokenizer(read_text(path))
+    except ConfigError as error:
+        raise CheckpointError(f"{path} is damaged. {error}") from None
+    if tokenizer.size != config.text.vocabulary:
+        raise CheckpointError(
+            f"{path} has {tokenizer.size} tokens, and the model was trained with "
+            f"{config.text.vocabulary}; put back the one that was saved with it."
+        )
+    return tokenizer
 
 
 def load_classifier(
@@ -281,8 +312,8 @@ def _loaded(
 
 
 def drawn_as(model: Model, sampling: SamplingConfig) -> Model:
-    """The same model with another way to draw; without labels there is nothing to guide by."""
-    if not model.conditioner.classes:
+    """The same model with another way to draw; told nothing, there is nothing to guide by."""
+    if not (model.conditioner.classes or model.conditioner.words):
         sampling = sampling.model_copy(update={"guidance": 1.0})
     return replace(model, config=model.config.model_copy(update={"sampling": sampling}))
 

@@ -123,6 +123,24 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def read_text(path: Path, limit: int = 16_000_000) -> str:
+    """Read a file of at most `limit` bytes as UTF-8.
+
+    Raises:
+        CheckpointError: the file is missing, too large or not text.
+    """
+    try:
+        if path.stat().st_size > limit:
+            raise CheckpointError(f"{path} is larger than {limit} bytes; it is not ours.")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; check the path.") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid UTF-8 ({error}); it is damaged.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from None
+
+
 def read_json(path: Path, limit: int = 16_000_000) -> Any:
     """Read a JSON file of at most `limit` bytes.
 
@@ -130,15 +148,9 @@ def read_json(path: Path, limit: int = 16_000_000) -> Any:
         CheckpointError: the file is missing, too large or not JSON.
     """
     try:
-        if path.stat().st_size > limit:
-            raise CheckpointError(f"{path} is larger than {limit} bytes; it is not ours.")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; check the path.") from None
+        return json.loads(read_text(path, limit))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); it is damaged.") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from None
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:

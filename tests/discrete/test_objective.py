@@ -55,7 +55,7 @@ def test_the_loss_of_the_exact_denoiser_is_the_entropy(noise: str, schedule: str
     world, n = Joint(noise), 1000
     settings = config(noise, schedule)
     world.corruption = build_denoiser(settings, torch.nn.Identity()).corruption
-    objective = CategoricalObjective(Exact(world), settings, 0, seed=1)  # type: ignore[arg-type]
+    objective = CategoricalObjective(Exact(world), settings, {}, seed=1)  # type: ignore[arg-type]
     index = torch.multinomial(
         world.table, n, replacement=True, generator=torch.Generator().manual_seed(5)
     )
@@ -74,7 +74,7 @@ def test_the_loss_of_the_exact_denoiser_is_the_entropy(noise: str, schedule: str
 def test_cross_entropy_is_added() -> None:
     network = NETWORKS.build(spec("tokens", width=8), Sizes(3, 1, 4))
     plain, more = (
-        CategoricalObjective(build_denoiser(settings, network), settings, 0, 0)
+        CategoricalObjective(build_denoiser(settings, network), settings, {}, 0)
         for settings in (config("multinomial"), config("multinomial", cross_entropy=0.5))
     )
     keys = torch.tensor([[0, 0], [1, 0]])
@@ -90,7 +90,7 @@ def test_draws_depend_on_the_sample_alone() -> None:
     torch.manual_seed(0)
     network = NETWORKS.build(spec("tokens", width=8), Sizes(3, 1, 4))
     torch.nn.init.normal_(network.leave.weight)
-    objective = CategoricalObjective(build_denoiser(settings, network), settings, 0, 0)
+    objective = CategoricalObjective(build_denoiser(settings, network), settings, {}, 0)
     keys = torch.stack((torch.arange(6), torch.zeros(6, dtype=torch.int64)), 1)
     x0 = torch.eye(3)[torch.arange(24).reshape(6, 4) % 3].permute(0, 2, 1)[:, :, None]
     whole = objective(Batch(x0, {}, keys)).loss
@@ -101,7 +101,7 @@ def test_draws_depend_on_the_sample_alone() -> None:
 def test_gaussian_noise_keeps_its_objective() -> None:
     settings = DiffusionConfig()
     denoiser = build_denoiser(settings, torch.nn.Identity())  # type: ignore[arg-type]
-    assert type(objective_for(denoiser, settings, 0, 0)) is DiffusionObjective
+    assert type(objective_for(denoiser, settings, {}, 0)) is DiffusionObjective
 
 
 class TestRefused:
@@ -208,7 +208,7 @@ class TestText:
             keys = torch.stack((index, torch.full_like(index, step)), 1)
             return Batch(x0[index], {}, keys)
 
-        objective = CategoricalObjective(denoiser, settings, 0, 0)
+        objective = CategoricalObjective(denoiser, settings, {}, 0)
         trainer = Trainer(objective, batch, training, Plan(training, len(lines)))
         for _ in trainer.run():
             pass

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from couette.contracts import Sizes
 from couette.errors import ConfigError
 from couette.networks.layers import ChannelNorm
+from couette.networks.text import HEAD
 from couette.networks.unet import (
-    HEAD,
     PRESETS,
     Attention,
     Block,

@@ -16,12 +16,13 @@ BATCH = {"training": {"batch": 2}}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Eight gray pictures of 28 px in two classes."""
+    """Eight gray pictures of 28 px in two classes, each with a caption."""
     rng = np.random.default_rng(0)
     for index in range(8):
         path = tmp_path / "data" / "ab"[index % 2] / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (28, 28), dtype=np.uint8)).save(path)
+        path.with_suffix(".txt").write_text(f"a picture of {'ab'[index % 2]}", encoding="utf-8")
     return tmp_path / "data"
 
 

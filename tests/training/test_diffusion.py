@@ -39,7 +39,7 @@ def objective(
     settings = DiffusionConfig(**{"schedule": spec("cosine"), **fields})
     network = Scaled(value)
     denoiser = build_denoiser(settings, cast(Any, network))
-    return DiffusionObjective(denoiser, settings, CLASSES, seed), network
+    return DiffusionObjective(denoiser, settings, {"label": torch.tensor([CLASSES])}, seed), network
 
 
 def batch(count: int = 8, epoch: int = 0, first: int = 0) -> Batch:

@@ -63,7 +63,7 @@ def objective(network: nn.Module | None = None, **fields: Any) -> DiffusionObjec
     given = {"schedule": "cosine", "parameterization": "x0", "times": "uniform", **fields}
     config = parse(DiffusionConfig, {"told": "time:scale=1", "drop": 0, **given}, "a test")
     network = network or Exact(config)
-    return DiffusionObjective(build_denoiser(config, cast(Any, network)), config, 0, 1).train()
+    return DiffusionObjective(build_denoiser(config, cast(Any, network)), config, {}, 1).train()
 
 
 def batch(count: int, *shape: int, epoch: int = 0, first: int = 0) -> Batch:
@@ -156,7 +156,7 @@ def test_with_all_options_off_the_loss_is_the_plain_one_to_the_bit() -> None:
     """Written out: weight(t) times the mean squared error of F."""
     config = parse(DiffusionConfig, {"told": "time:scale=1", "weighting": "min-snr"}, "a test")
     network = Seeing()
-    found = DiffusionObjective(build_denoiser(config, cast(Any, network)), config, 0, 1).train()
+    found = DiffusionObjective(build_denoiser(config, cast(Any, network)), config, {}, 1).train()
     whole = batch(64, 3, 4, 4)
     u = uniform(1, whole.keys, Stream.TIME).double() + 2.0**-25
     own = found.denoiser.corruption.schedule

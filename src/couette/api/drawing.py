@@ -54,6 +54,7 @@ def sample(
     *,
     count: int = 16,
     label: int | str | Sequence[int | str] | None = None,
+    prompt: str | Sequence[str] | None = None,
     seed: int = 0,
     batch: int = 64,
     **settings: Any,
@@ -65,10 +66,11 @@ def sample(
         count: how many.
         label: a class by name or number for all, "each" for every class in turn, one per
             picture, or None for anything.
+        prompt: words for all, or several prompts, which the pictures take in turn.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
-        settings: `guidance`, `guider`, `sampler`, `steps`, `grid`, `threshold`, `passes`,
-            `reuse`, as in `SamplingConfig`; the model's own when not given.
+        settings: `guidance`, `guider`, `negative`, `sampler`, `steps`, `grid`, `threshold`,
+            `passes`, `reuse`, as in `SamplingConfig`; the model's own when not given.
 
     Returns:
         (count, C, H, W) float32 in [-1, 1] on the CPU; points as (count, 2, 1, 1).
@@ -79,7 +81,7 @@ def sample(
     check_seed(seed)
     held = model if isinstance(model, Model) else load(model)
     sampling = generate.sampling_of(held, **settings)
-    asked = generate.ask(held, count, label, sampling)
+    asked = generate.ask(held, count, label, sampling, prompt)
     return torch.cat(
         list(generate.pictures(held, asked, seed=seed, batch=batch, sampling=sampling))
     )
@@ -90,6 +92,7 @@ def steps(
     *,
     count: int = 16,
     label: int | str | Sequence[int | str] | None = None,
+    prompt: str | Sequence[str] | None = None,
     seed: int = 0,
     **settings: Any,
 ) -> Iterator[Step]:
@@ -97,5 +100,5 @@ def steps(
     check_seed(seed)
     held = model if isinstance(model, Model) else load(model)
     sampling = generate.sampling_of(held, **settings)
-    asked = generate.ask(held, count, label, sampling)
+    asked = generate.ask(held, count, label, sampling, prompt)
     return generate.steps(held, asked, seed=seed, sampling=sampling)

@@ -33,6 +33,8 @@ def sample(
     *,
     count: int = 16,
     label: str | None = None,
+    prompt: tuple[str, ...] | None = None,
+    negative: str | None = None,
     schedule: str | None = None,
     guidance: float | None = None,
     sampler: str | None = None,
@@ -56,6 +58,8 @@ def sample(
         model: a run, a checkpoint, a saved model, or an exact world: exact:digits, exact:FOLDER.
         count: how many pictures.
         label: a class by name or number, or "each" for every class in turn.
+        prompt: words, for a model that was trained on captions; several are taken in turn.
+        negative: words to lead away from.
         schedule: of an exact world; a trained model has its own.
         guidance: guidance scale; 1 is off, 0 the unconditional.
         guider: methods of guidance, each laid over the one before it, as in interval:low=0.2
@@ -85,6 +89,7 @@ def sample(
         sampling = generate.sampling_of(
             held,
             guidance=guidance,
+            negative=negative,
             guider=None if guider is None else tuple(map(spec_of, guider)),
             sampler=None if sampler is None else spec_of(sampler),
             grid=None if grid is None else spec_of(grid),
@@ -94,7 +99,7 @@ def sample(
         )
         if batch < 1:
             raise InputError(f"A batch holds at least one picture, not {batch}.")
-        asked = generate.ask(held, count, label, sampling)
+        asked = generate.ask(held, count, label, sampling, prompt)
         drawing = Drawing(held, sampling, seed, *_weights(model, weights))
         paths = written(drawing, asked, model, out, format, batch, metadata)
     _report(paths, count, seed, time.monotonic() - begun, notes, as_json)

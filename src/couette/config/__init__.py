@@ -15,6 +15,7 @@ from couette.config.groups import (
     RunConfig,
     RuntimeConfig,
     SamplingConfig,
+    TextConfig,
     TrainingConfig,
 )
 from couette.config.specs import Spec, joined, spec, spec_fields, tupled
@@ -29,6 +30,7 @@ __all__ = [
     "RunConfig",
     "RuntimeConfig",
     "SamplingConfig",
+    "TextConfig",
     "Spec",
     "TrainingConfig",
     "joined",

@@ -144,6 +144,31 @@ class DiffusionConfig(Frozen):
         return bool(value.name != default.name if both else value != default)
 
 
+class TextConfig(Frozen):
+    """Whether captions are told, and how."""
+
+    encoder: Annotated[
+        Literal["none", "learned"],
+        Field(description="learned: the network reads captions, and learns to as it is trained"),
+    ] = "none"
+    vocabulary: Annotated[
+        int, Field(ge=256, le=100_000, description="most tokens that captions are made of")
+    ] = 1024
+    length: Annotated[
+        int,
+        Field(
+            ge=0, le=512, description="tokens of a caption; 0: as many as the longest has, to 77"
+        ),
+    ] = 0
+    tokenizer: Annotated[
+        str | None, Field(description="a tokenizer.json to take instead of learning one")
+    ] = None
+    missing: Annotated[
+        Literal["unconditional", "refuse"],
+        Field(description="what to do with pictures that have no caption"),
+    ] = "unconditional"
+
+
 class TrainingConfig(Frozen):
     """How long, how fast, with what optimizer."""
 
@@ -215,6 +240,9 @@ class SamplingConfig(Frozen):
         Literal["together", "apart"],
         Field(description="guidance's passes in one batch, or one by one in half the memory"),
     ] = "together"
+    negative: Annotated[
+        str, Field(max_length=10_000, description="words to lead away from, where words are told")
+    ] = ""
     reuse: Annotated[
         int,
         Field(
@@ -295,6 +323,7 @@ class RunConfig(Frozen):
     data: DataConfig = DataConfig()
     codec: Spec = spec("symmetric")
     diffusion: DiffusionConfig = DiffusionConfig()
+    text: TextConfig = TextConfig()
     network: Annotated[Spec, Field(description="auto: sized from the data")] = spec("auto")
     training: TrainingConfig = TrainingConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -326,6 +355,7 @@ class ModelConfig(Frozen):
     classes: tuple[str, ...] = ()
     codec: Spec
     diffusion: DiffusionConfig
+    text: TextConfig = TextConfig()
     network: Spec
     sampling: SamplingConfig
     data: str = ""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from couette.config import DiffusionConfig
-from couette.contracts import Batch, Level, Losses
+from couette.contracts import Batch, Cond, Level, Losses
 from couette.denoiser import Denoiser
 from couette.discrete.kinds import KINDS, cross_entropy, drawn, step_bound
 from couette.schedules import Mixture, entries, log_snr
@@ -27,8 +27,8 @@ class CategoricalObjective(DiffusionObjective):
     Draws, and arguments, as for `DiffusionObjective`; `config.cross_entropy` is λ.
     """
 
-    def __init__(self, denoiser: Denoiser, config: DiffusionConfig, classes: int, seed: int):
-        super().__init__(denoiser, config, classes, seed)
+    def __init__(self, denoiser: Denoiser, config: DiffusionConfig, untold: Cond, seed: int):
+        super().__init__(denoiser, config, untold, seed)
         self.kind = KINDS[denoiser.corruption.noise]
         self.cross_entropy = config.cross_entropy
 
@@ -44,7 +44,7 @@ class CategoricalObjective(DiffusionObjective):
         u = uniform(self.seed, keys, Stream.NOISE, (1, *x0.shape[2:]))
         x = drawn(self.kind.after(x0, _over(level, x0)), u)
         x = x.contiguous(memory_format=torch.channels_last)
-        log_p = self.denoiser(x, t, self._hide_labels(batch)).x0.log_softmax(1)
+        log_p = self.denoiser(x, t, self._hidden(batch)).x0.log_softmax(1)
         bound = mean_flat(self._bound(x, x0, log_p, t, level)).float()
         error = mean_flat(self.kind.unknown(x) * cross_entropy(x0, log_p))
         logs = {
@@ -68,11 +68,11 @@ class CategoricalObjective(DiffusionObjective):
 
 
 def objective_for(
-    denoiser: Denoiser, config: DiffusionConfig, classes: int, seed: int
+    denoiser: Denoiser, config: DiffusionConfig, untold: Cond, seed: int
 ) -> DiffusionObjective:
     """The objective that a corruption calls for."""
     states = config.noise in KINDS
-    return (CategoricalObjective if states else DiffusionObjective)(denoiser, config, classes, seed)
+    return (CategoricalObjective if states else DiffusionObjective)(denoiser, config, untold, seed)
 
 
 def _over(level: Level, like: Tensor) -> Level:

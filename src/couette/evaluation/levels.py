@@ -48,9 +48,8 @@ def loss_by_level(
         batch: pictures at once.
     """
     times = times_of(model)
-    objective = objective_for(
-        model.denoiser, model.config.diffusion, len(model.config.classes), seed
-    )
+    untold = model.conditioner([Ask()])
+    objective = objective_for(model.denoiser, model.config.diffusion, untold, seed)
     objective.training = False  # the objective's own; the network's mode is its owner's
     sums = torch.zeros(len(times), dtype=torch.float64)
     for part in torch.split(index, batch):
@@ -66,9 +65,19 @@ def batch_of(model: Model, data: Dataset, index: Tensor) -> Batch:
     """Samples as a model takes them, with their classes where it knows those of the data."""
     device = model.denoiser.runtime.device
     pictures = model.codec.encode(to_float(data.pictures(index).to(device)))
-    labels: list[int | None] = [None] * len(index)
-    if data.labels is not None and model.conditioner.classes == data.classes:
-        labels = list(data.labels[index].tolist())
-    cond = model.conditioner([Ask(label) for label in labels])
+    cond = model.conditioner(asks_of(model, data, index))
     keys = torch.stack((index, torch.zeros_like(index)), 1)
     return Batch(pictures, {key: value.to(device) for key, value in cond.items()}, keys)
+
+
+def asks_of(model: Model, data: Dataset, index: Tensor) -> list[Ask]:
+    """What pictures of a data set show, as far as a model can be told it."""
+    asked = [Ask()] * len(index)
+    if data.labels is not None and model.conditioner.classes == data.classes:
+        asked = [Ask(label) for label in data.labels[index].tolist()]
+    if data.texts is not None and model.conditioner.words is not None:
+        texts = data.texts
+        asked = [
+            each._replace(words=texts[i]) for each, i in zip(asked, index.tolist(), strict=True)
+        ]
+    return asked

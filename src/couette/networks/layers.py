@@ -5,6 +5,8 @@ Shapes: B batch, C channels, H height, W width, G groups.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -51,13 +53,26 @@ class GroupNorm(nn.GroupNorm):
         return scale.flatten(1)[:, None], shift.flatten(1)[:, None]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    tap: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """softmax(q·kᵀ/√d)·v, all (B, heads, tokens, d).
+
+    mask: bool, broadcast over (B, heads, tokens of q, tokens of k); False is not attended to.
+    tap: what the weights go through on their way, where they are looked at or changed.
 
     On processors the fused kernel's backward pass takes several times as long in bfloat16 as
     these two products, and no less in float32; but only the fused one spares the square of
     `tokens` in memory.
     """
-    if q.device.type != "cpu" or q.shape[2] > MANY:
-        return F.scaled_dot_product_attention(q, k, v)
-    return torch.softmax(q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1), dim=-1) @ v
+    if tap is None and (q.device.type != "cpu" or q.shape[2] > MANY):
+        return F.scaled_dot_product_attention(q, k, v, mask)
+    scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weights = torch.softmax(scores, dim=-1)
+    return (weights if tap is None else tap(weights)) @ v

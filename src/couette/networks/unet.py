@@ -23,14 +23,15 @@ from couette.errors import ConfigError
 from couette.networks.common import label, refuse_unknown, unmixed
 from couette.networks.embeddings import FourierFeatures, log_spaced
 from couette.networks.layers import ChannelNorm, attend
+from couette.networks.text import CrossAttention, Reader, heads_of, words_of
 from couette.registry import NETWORKS
 from couette.runtime import Repeated
 
+Words = tuple[Tensor, Tensor]
+"""What blocks attend to: (B, L, D) words and (B, 1, 1, L) which of them count."""
+
 SMALLEST = 4
 """A level whose short side would be shorter than this, in positions, is left out."""
-
-HEAD = 64
-"""Channels of an attention head, at most: few wide heads are far faster than many narrow ones."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Preset:
     multiples: channels of each level, outermost first, as multiples of the width.
     blocks: residual blocks of each level on the way down, and as many on the way up.
     attention: levels of at most this many positions on the short side attend.
+    words: levels of at most this many attend to the words, where there are any.
     """
 
     patch: int
@@ -49,6 +51,7 @@ class Preset:
     multiples: tuple[int, ...]
     blocks: int
     attention: int
+    words: int = 16
 
 
 PRESETS = {
@@ -61,10 +64,10 @@ PRESETS = {
 
 @NETWORKS.register("unet")
 class UNet(nn.Module):
-    """The default: residual blocks, attention at low resolution, told the time and the class.
+    """The default: residual blocks, attention at low resolution, told the time, a class, words.
 
-    After Ho et al. 2020, app. B, on patches of pixels. When to use it: first, on pictures of any
-    size.
+    After Ho et al. 2020, app. B, on patches of pixels; words as in Rombach et al. 2022. When to use
+    it: first, on pictures of any size.
 
     Args:
         sizes: channels, height and width of the pictures; classes, 0 for none. The levels are
@@ -75,6 +78,8 @@ class UNet(nn.Module):
         multiples: channels of each level, outermost first, as multiples of the width.
         blocks: residual blocks of each level on the way down, and as many on the way up.
         attention: levels of at most this many positions on the short side attend.
+        words: levels of at most this many attend to the words, where there are any.
+        reading: blocks that read the words, before pictures attend to them.
         dropout: share of features dropped inside each residual block.
 
     Raises:
@@ -91,6 +96,8 @@ class UNet(nn.Module):
         multiples: tuple[Annotated[int, Field(ge=1, le=64)], ...] | None = None,
         blocks: Annotated[int, Field(ge=1, le=32)] | None = None,
         attention: Annotated[int, Field(ge=0, le=256)] | None = None,
+        words: Annotated[int, Field(ge=0, le=256)] | None = None,
+        reading: Annotated[int, Field(ge=0, le=24)] = 2,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__()
@@ -101,35 +108,45 @@ class UNet(nn.Module):
             multiples=preset.multiples if multiples is None else multiples,
             blocks=blocks or preset.blocks,
             attention=preset.attention if attention is None else attention,
+            words=preset.words if words is None else words,
         )
         side = -(-min(sizes.height, sizes.width) // plan.patch)
         multiples = fitting(plan.multiples, side)
 
         self.patch = plan.patch
         self.multiple = plan.patch << (len(multiples) - 1)
-        self.embedding = Embedding(4 * plan.width, sizes.classes)
+        self.reader = None if sizes.text is None else Reader(sizes.text, 2 * plan.width, reading)
+        text = 0 if self.reader is None else 2 * plan.width
+        self.embedding = Embedding(4 * plan.width, sizes.classes, text)
         self.enter = nn.Conv2d(sizes.channels * plan.patch**2, plan.width, 3, padding=1)
-        self.level = build_level(plan, multiples, side, dropout)
+        self.level = build_level(plan, multiples, side, dropout, text)
         self.norm = ChannelNorm(plan.width)
         self.leave = zeroed(nn.Conv2d(plan.width, sizes.outputs * plan.patch**2, 3, padding=1))
         attends = any(isinstance(part, Attention) for part in self.modules())
-        wanted = {"label": sizes.classes, "perturb": attends}
+        told = sizes.text is not None
+        wanted = {"label": sizes.classes, "perturb": attends, "text": told, "text_mask": told}
         self.wants = frozenset(key for key, there in wanted.items() if there)
 
     def forward(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor:
         """(B, C, H, W), (B,) and, where there are classes, {"label": (B,) int64}: (B, C, H, W).
 
-        Where the network attends, "perturb" (B,) bool names the rows to do it without.
+        Where the network attends, "perturb" (B,) bool names the rows to do it without. Where it
+        reads words, "text" and "text_mask" are as in `Cond`.
 
         Raises:
-            ConfigError: a key of `cond` that is not in `wants`, or no label where it needs one.
+            ConfigError: a key of `cond` that is not in `wants`, or no label or words where it needs
+                them.
         """
         refuse_unknown(cond, self.wants)
         height, width = x.shape[-2:]
-        emb = self.embedding(told, label(cond) if "label" in self.wants else None)
+        words, gist = None, None
+        if self.reader is not None:
+            text, mask, gist = self.reader(*words_of(cond))
+            words = text, mask
+        emb = self.embedding(told, label(cond) if "label" in self.wants else None, gist)
         h = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
         h = self.enter(F.pixel_unshuffle(h, self.patch))
-        h = self.level(h, emb, cond.get("perturb"))
+        h = self.level(h, emb, cond.get("perturb"), words)
         h = self.leave(F.silu(self.norm(h)))
         return F.pixel_shuffle(h, self.patch)[..., :height, :width]
 
@@ -140,19 +157,25 @@ class UNet(nn.Module):
 
 
 class Embedding(nn.Module):
-    """The time and the class as one vector, (B, E). The class number `classes` means none."""
+    """The time, the class and the gist of the words as one vector, (B, E).
 
-    def __init__(self, width: int, classes: int) -> None:
+    The class number `classes` means none. text: features of the gist, 0 where there is none.
+    """
+
+    def __init__(self, width: int, classes: int, text: int = 0) -> None:
         super().__init__()
         self.time = FourierFeatures(log_spaced(width // 4))
         self.label = nn.Embedding(classes + 1, width) if classes else None
+        self.gist = nn.Linear(text, width) if text else None
         self.enter = nn.Linear(self.time.width, width)
         self.leave = nn.Linear(width, width)
 
-    def forward(self, told: Tensor, label: Tensor | None) -> Tensor:
+    def forward(self, told: Tensor, label: Tensor | None, gist: Tensor | None = None) -> Tensor:
         emb = self.enter(self.time(told).to(self.enter.weight.dtype))
         if self.label is not None:
             emb = emb + self.label(label)
+        if self.gist is not None:
+            emb = emb + self.gist(gist)
         # Every block starts with this SiLU, so it is done once here.
         return F.silu(self.leave(F.silu(emb)))
 
@@ -167,9 +190,11 @@ class Level(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
-    def forward(self, h: Tensor, emb: Tensor, perturb: Tensor | None) -> Tensor:
+    def forward(
+        self, h: Tensor, emb: Tensor, perturb: Tensor | None, words: Words | None
+    ) -> Tensor:
         for part in self.parts:
-            h = part(h, emb, perturb)
+            h = part(h, emb, perturb, words)
         return h
 
 
@@ -215,21 +240,26 @@ class Lower(nn.Module):
         self.up = nn.Conv2d(inner, 4 * outer, 1)
         self.reuse: Reuse | None = None
 
-    def forward(self, h: Tensor, emb: Tensor, perturb: Tensor | None) -> Tensor:
+    def forward(
+        self, h: Tensor, emb: Tensor, perturb: Tensor | None, words: Words | None
+    ) -> Tensor:
         def branch() -> Tensor:
-            return unfold(self.up(self.level(self.down(h), emb, perturb)))
+            return unfold(self.up(self.level(self.down(h), emb, perturb, words)))
 
         return h + (branch() if self.reuse is None else self.reuse(len(h), branch))
 
 
 class Block(Repeated):
-    """A residual block told of `emb`, then attention where the level has it.
+    """A residual block told of `emb`, then attention, to itself and to the words, where the level
+    has it.
 
     h + conv(silu(scale·norm(conv(silu(norm(h)))) + shift)), scale and shift linear in `emb`
     (Dhariwal & Nichol 2021, "adaptive group normalization", with a norm over channels alone).
     """
 
-    def __init__(self, channels: int, emb: int, attends: bool, dropout: float) -> None:
+    def __init__(
+        self, channels: int, emb: int, attends: bool, dropout: float, text: int = 0
+    ) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
@@ -238,13 +268,22 @@ class Block(Repeated):
         self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
         self.dropout = nn.Dropout(dropout)
         self.attention = Attention(channels) if attends else None
+        self.words = CrossAttention(channels, text) if text else None
 
-    def forward(self, h: Tensor, emb: Tensor, perturb: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        h: Tensor,
+        emb: Tensor,
+        perturb: Tensor | None = None,
+        words: Words | None = None,
+    ) -> Tensor:
         scale, shift = self.modulation(emb)[..., None, None].chunk(2, dim=1)
         y = self.norm2(self.conv1(F.silu(self.norm1(h))))
         y = F.silu(torch.addcmul(shift, y, scale + 1))
         h = h + self.conv2(self.dropout(y))
-        return h if self.attention is None else self.attention(h, perturb)
+        if self.attention is not None:
+            h = self.attention(h, perturb)
+        return h if self.words is None or words is None else self.words(h, *words)
 
 
 class Attention(nn.Module):
@@ -252,8 +291,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        fewest = -(-channels // HEAD)
-        self.heads = next(n for n in range(fewest, channels + 1) if channels % n == 0)
+        self.heads = heads_of(channels)
         self.norm = ChannelNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.leave = zeroed(nn.Conv2d(channels, channels, 1))
@@ -281,14 +319,19 @@ def fitting(multiples: tuple[int, ...], side: int) -> tuple[int, ...]:
     return multiples[: max(room, 1)]
 
 
-def build_level(plan: Preset, multiples: tuple[int, ...], side: int, dropout: float) -> Level:
-    """The level of multiples[0], `side` positions on its short side, with all lower ones in it."""
+def build_level(
+    plan: Preset, multiples: tuple[int, ...], side: int, dropout: float, text: int
+) -> Level:
+    """The level of multiples[0], `side` positions on its short side, with all lower ones in it;
+    `text` features a word, 0 for none."""
     channels = plan.width * multiples[0]
-    attends = side <= plan.attention
-    blocks = [Block(channels, 4 * plan.width, attends, dropout) for _ in range(2 * plan.blocks)]
+    attends, reads = side <= plan.attention, text if side <= plan.words else 0
+    blocks = [
+        Block(channels, 4 * plan.width, attends, dropout, reads) for _ in range(2 * plan.blocks)
+    ]
     if len(multiples) == 1:
         return Level(blocks)
-    inner = build_level(plan, multiples[1:], -(-side // 2), dropout)
+    inner = build_level(plan, multiples[1:], -(-side // 2), dropout, text)
     lower = Lower(channels, plan.width * multiples[1], inner)
     return Level([*blocks[: plan.blocks], lower, *blocks[plan.blocks :]])
 

@@ -11,6 +11,7 @@ from couette.recipes.default import default, digits, points
 from couette.recipes.fitting import fit
 from couette.recipes.session import Drawn, Event, Note, Saved, Session
 from couette.recipes.states import absorbing, multinomial
+from couette.recipes.text import text_to_image
 from couette.registry import RECIPES
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "fit",
     "multinomial",
     "points",
+    "text_to_image",
 ]

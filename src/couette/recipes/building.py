@@ -8,9 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from couette.conditioners import Captions, Conditioning, Words
 from couette.config import STATES, ModelConfig, RunConfig
-from couette.contracts import Codec, Objective
+from couette.contracts import Ask, Codec, Objective
 from couette.data import Dataset
+from couette.data.tokenizer import Tokenizer
 from couette.denoiser import build_denoiser
 from couette.discrete import objective_for
 from couette.errors import ConfigError, DataError
@@ -37,12 +39,17 @@ def enough(data: Dataset) -> None:
         )
 
 
-def model_config(config: RunConfig, data: Dataset) -> ModelConfig:
+def model_config(
+    config: RunConfig, data: Dataset, tokenizer: Tokenizer | None = None
+) -> ModelConfig:
     """What a model trained so is, as data; without classes where the network can't be told them.
 
     Raises:
         ConfigError, ShapeError: a network that does not fit the data.
     """
+    text = config.text
+    if tokenizer is not None:
+        text = text.model_copy(update={"vocabulary": tokenizer.size, "tokenizer": None})
     described = ModelConfig(
         recipe=config.recipe,
         objective=config.objective,
@@ -52,6 +59,7 @@ def model_config(config: RunConfig, data: Dataset) -> ModelConfig:
         classes=data.classes if config.diffusion.drop < 1 else (),
         codec=config.codec,
         diffusion=config.diffusion,
+        text=text,
         network=config.network,
         sampling=config.sampling,
         data=f"{data.name}: {data.describe().splitlines()[0]}",
@@ -61,7 +69,11 @@ def model_config(config: RunConfig, data: Dataset) -> ModelConfig:
 
 
 def build_trainer(
-    config: RunConfig, model: ModelConfig, data: Dataset, runtime: Runtime
+    config: RunConfig,
+    model: ModelConfig,
+    data: Dataset,
+    runtime: Runtime,
+    words: Words | None = None,
 ) -> tuple[nn.Module, Trainer]:
     """The network, its weights drawn from the run's seed, and the trainer around it.
 
@@ -72,9 +84,9 @@ def build_trainer(
     _need_grey_levels(config, data)
     torch.manual_seed(training.seed)
     network = runtime.compiled(runtime.place(build_network(model)))
-    objective = _objective(config, model, network, runtime)
+    objective = _objective(config, model, network, runtime, words)
     average = PowerAverage(network, training.average) if training.average else None
-    stream = _stream(config, model, data, runtime.device, training.batch)
+    stream = _stream(config, model, data, runtime.device, training.batch, words)
     return network, Trainer(objective, stream, training, Plan(training, len(data)), average)
 
 
@@ -91,7 +103,9 @@ def _need_grey_levels(config: RunConfig, data: Dataset) -> None:
         )
 
 
-def build_trial(config: RunConfig, model: ModelConfig, data: Dataset) -> Trial:
+def build_trial(
+    config: RunConfig, model: ModelConfig, data: Dataset, words: Words | None = None
+) -> Trial:
     """The run's training step on a small batch, for the runtime to probe."""
     batch = min(_PROBED, config.training.batch)
     parts = -(-config.training.batch // batch)
@@ -100,8 +114,8 @@ def build_trial(config: RunConfig, model: ModelConfig, data: Dataset) -> Trial:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
             network = runtime.compiled(runtime.place(build_network(model)))
-        objective = _objective(config, model, network, runtime).train()
-        given = _stream(config, model, data, runtime.device, batch)(0)
+        objective = _objective(config, model, network, runtime, words).train()
+        given = _stream(config, model, data, runtime.device, batch, words)(0)
         return network, lambda: objective(given, "network").loss.mean()
 
     def lasts(step: float) -> float:
@@ -116,10 +130,15 @@ def build_trial(config: RunConfig, model: ModelConfig, data: Dataset) -> Trial:
 
 
 def _objective(
-    config: RunConfig, model: ModelConfig, network: nn.Module, runtime: Runtime
+    config: RunConfig,
+    model: ModelConfig,
+    network: nn.Module,
+    runtime: Runtime,
+    words: Words | None,
 ) -> Objective:
     denoiser = build_denoiser(config.diffusion, cast(Any, network), runtime)
-    given = denoiser, config.diffusion, len(model.classes), config.training.seed
+    untold = Conditioning(model.classes, words)([Ask()])
+    given = denoiser, config.diffusion, untold, config.training.seed
     if config.diffusion.noise in STATES:
         return objective_for(*given)
     objective: Objective = OBJECTIVES.build(config.objective, *given)
@@ -127,9 +146,15 @@ def _objective(
 
 
 def _stream(
-    config: RunConfig, model: ModelConfig, data: Dataset, device: str, batch: int
+    config: RunConfig,
+    model: ModelConfig,
+    data: Dataset,
+    device: str,
+    batch: int,
+    words: Words | None,
 ) -> Stream:
     codec: Codec = CODECS.build(config.codec)
+    captions = None if words is None else Captions(words, data.texts or ())
     return Stream(
         data,
         codec,
@@ -138,4 +163,5 @@ def _stream(
         seed=config.training.seed,
         device=device,
         labelled=bool(model.classes),
+        captions=captions,
     )

@@ -66,10 +66,14 @@ def unlabelled(config: ModelConfig) -> ModelConfig:
     guide by then. A classifier's are what it answers."""
     if config.objective.name == "classifier":
         return config
-    if config.classes:
-        wants: frozenset[str] = getattr(without_memory(config), "wants", frozenset())
-        if "label" in wants:
-            return config
+    wants: frozenset[str] = getattr(without_memory(config), "wants", frozenset())
+    if config.text.encoder != "none" and "text" not in wants:
+        raise ConfigError(
+            f"The network '{config.network.name}' reads no captions; leave out --text.encoder, or "
+            "choose the network unet."
+        )
+    if "text" in wants or (config.classes and "label" in wants):
+        return config if "label" in wants else config.model_copy(update={"classes": ()})
     off = {"guidance": 1.0, "guider": (spec("cfg"),)}
     sampling = config.sampling.model_copy(update=off)
     return config.model_copy(update={"classes": (), "sampling": sampling})

@@ -22,6 +22,9 @@ from couette.tensors import Stream, expand, normal
 PREVIEW_STEPS = 20
 """A look on the way needs no more steps than this."""
 
+WORDED = 16
+"""Captions that are drawn, of a model that reads them."""
+
 Stop = Callable[[], bool]
 
 
@@ -45,17 +48,21 @@ def preview(models: dict[str, Model], data: Dataset, seed: int, stop: Stop) -> I
     if times.name == "fixed":
         return denoised(models, data, float(times.settings.get("sigma", 0.5)), seed)
     count = 1000 if model.is_points else _count(len(model.config.classes))
+    reads = model.conditioner.words is not None and data.texts is not None
+    texts = tuple(dict.fromkeys(data.texts or ()))[:WORDED] if reads else ()
     drawn: dict[str, Tensor] = {}
     for name, each in models.items():
-        pictures = _sample(each, in_turn(each, count), seed, stop)
+        asked = [Ask(words=text) for text in texts] or in_turn(each, count)
+        pictures = _sample(each, asked, seed, stop)
         if pictures is None:
             return None
         drawn[name] = pictures
     if model.is_points:
         clouds = [data.values.reshape(-1, 2), *(each.reshape(-1, 2) for each in drawn.values())]
         return dye(clouds, titles=["data", *drawn])
-    columns = columns_for(len(model.config.classes))
-    return beside({name: grid(each, columns=columns) for name, each in drawn.items()})
+    columns = None if texts else columns_for(len(model.config.classes))
+    sheets = {name: grid(each, columns=columns, labels=texts) for name, each in drawn.items()}
+    return beside(sheets)
 
 
 def denoised(models: dict[str, Model], data: Dataset, sigma: float, seed: int) -> Image:

@@ -19,7 +19,10 @@ from couette.registry import NETWORKS
 from couette.runs import STATE, RunFolder, step_of
 from couette.training import Trainer
 
-_FIXED = ("objective", "network", "codec", "diffusion", "training.seed", "training.batch")
+_FIXED = (
+    *("objective", "network", "codec", "diffusion", "text"),
+    *("training.seed", "training.batch"),
+)
 """Settings that a run keeps to its end."""
 
 

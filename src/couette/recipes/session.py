@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from couette import storage
+from couette.conditioners import Words
 from couette.config import RunConfig
 from couette.contracts import Ask
 from couette.data import Splits, located, open_data
@@ -29,13 +30,14 @@ from couette.errors import (
     StorageError,
 )
 from couette.generate import steps
-from couette.model import CONFIG, Model, assemble
+from couette.model import CONFIG, TOKENIZER, Model, assemble
 from couette.recipes.building import build_trainer, build_trial, enough, model_config
 from couette.recipes.cadence import Cadence
 from couette.recipes.card import card
 from couette.recipes.fitting import fit
 from couette.recipes.journal import Journal
 from couette.recipes.preview import preview, preview_sampling
+from couette.recipes.reading import reading
 from couette.recipes.resuming import going_on, same_network, same_run, take_up
 from couette.recipes.signals import Signals
 from couette.render import save
@@ -101,16 +103,21 @@ class Session:
         config = config.replace(data={"source": located(self._given)})
         self.data: Splits = open_data(config.data)
         enough(self.data.train)
+        words, notes = reading(config.text, self.data.train, checkpoint)
+        self._word_notes = notes
+        if words is not None:
+            config = config.replace(text={"length": words.length})
         self.config = fit(config, self.data.train)
-        self.model_config = model_config(self.config, self.data.train)
+        tokenizer = self.tokenizer = None if words is None else words.tokenizer
+        self.model_config = model_config(self.config, self.data.train, tokenizer)
         if resume:
             same_run(self.folder, self.config, self.data.train, self._given)
         if checkpoint is not None:
             same_network(self.folder, self.config, checkpoint)
-        self.runtime = self._runtime(checkpoint, tell)
+        self.runtime = self._runtime(checkpoint, tell, words)
         self.runtime.apply()
         self._network, self.trainer = build_trainer(
-            self.config, self.model_config, self.data.train, self.runtime
+            self.config, self.model_config, self.data.train, self.runtime, words
         )
         self.models = {"weights": self._model(self._network)}
         if self.trainer.average is not None:
@@ -128,7 +135,7 @@ class Session:
         """What was found and decided, in a few lines."""
         parameters = sum(p.numel() for p in self._network.parameters())
         training = self.config.training
-        lines = [*self.data.train.describe().splitlines()]
+        lines = [*self.data.train.describe().splitlines(), *self._word_notes]
         lines.append(f"network {self.config.network}, {parameters:,} parameters")
         lines.append(self.runtime.describe())
         lines.append(f"seed {training.seed}, batch {training.batch}, lr {training.lr:g}")
@@ -234,6 +241,8 @@ class Session:
         }
         files[CONFIG] = storage.json_bytes(config.model_dump(mode="json"))
         files[STATE] = storage.json_bytes(state)
+        if self.tokenizer is not None:
+            files[TOKENIZER] = self.tokenizer.text.encode()
         path = self.folder.save(step, files, self.config.training.keep)
         self._saved = step
         storage.write_bytes(self.folder.card, card(self, step).encode())
@@ -292,10 +301,12 @@ class Session:
     def _stop(self, number: int) -> None:
         self._stopped = number
 
-    def _runtime(self, checkpoint: Path | None, tell: Callable[[str], None]) -> Runtime:
+    def _runtime(
+        self, checkpoint: Path | None, tell: Callable[[str], None], words: Words | None
+    ) -> Runtime:
         """As it was, for a resumed run on a like machine; else, or where asked, decided anew."""
         asked = self.config.runtime
-        trial = build_trial(self.config, self.model_config, self.data.train)
+        trial = build_trial(self.config, self.model_config, self.data.train, words)
         if checkpoint is not None:
             state = storage.read_json(checkpoint / STATE)
             try:
@@ -329,7 +340,7 @@ class Session:
                 next(steps(model, [Ask()], sampling=preview_sampling(model.config)))
 
     def _model(self, network: nn.Module) -> Model:
-        return assemble(self.model_config, network, self.runtime)
+        return assemble(self.model_config, network, self.runtime, self.tokenizer)
 
     def _checkpoint(self) -> Path | None:
         self.folder.config()  # raises where there is no run

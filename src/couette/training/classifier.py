@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from couette.config import DiffusionConfig
-from couette.contracts import Batch, Losses, Objective
+from couette.contracts import Batch, Cond, Losses, Objective
 from couette.denoiser import Denoiser, NoisyClassifier
 from couette.registry import OBJECTIVES, TIMES
 from couette.schedules import log_snr
@@ -27,11 +27,11 @@ class NoisyClassifierObjective(Objective):
     Args:
         reader: the network, which gives logits, with its corruption and what it is told.
         config: how times are drawn.
-        classes: the number of classes.
+        untold: of no use here.
         seed: the run's seed.
     """
 
-    def __init__(self, reader: Denoiser, config: DiffusionConfig, classes: int, seed: int) -> None:
+    def __init__(self, reader: Denoiser, config: DiffusionConfig, untold: Cond, seed: int) -> None:
         super().__init__()
         self.classify = NoisyClassifier(reader)
         self.network = cast(nn.Module, reader.network)

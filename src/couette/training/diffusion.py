@@ -49,17 +49,17 @@ class DiffusionObjective(Objective):
     Args:
         denoiser: the denoiser whose network is trained.
         config: what is drawn, how errors are measured and weighed, which labels are hidden.
-        classes: the number of classes, which stands for "none"; 0 without labels.
+        untold: what the network is told of a picture of which it is told nothing, one row each.
         seed: the run's seed.
 
     Raises:
         ConfigError: settings that contradict each other.
     """
 
-    def __init__(self, denoiser: Denoiser, config: DiffusionConfig, classes: int, seed: int):
+    def __init__(self, denoiser: Denoiser, config: DiffusionConfig, untold: Cond, seed: int):
         super().__init__()
-        self.denoiser, self.config = denoiser, config
-        self.classes, self.seed = classes, seed
+        self.denoiser, self.config, self.seed = denoiser, config, seed
+        self.untold = {key: row.to(denoiser.runtime.device) for key, row in untold.items()}
         self.network = cast(nn.Module, denoiser.network)
         self.times: Callable[..., Tensor] = TIMES.bind(config.times)
         self.loss: Callable[[Tensor, Tensor], Tensor] = LOSSES.bind(config.loss)
@@ -99,7 +99,7 @@ class DiffusionObjective(Objective):
         scalings = self.denoiser.parameterization(level)
         eps = self._noise(batch)
         x = mixed(x0, Level(expand(level.alpha, x0), expand(level.sigma, x0)), eps)
-        cond = self._recalled(batch, x, t, self._hide_labels(batch))
+        cond = self._recalled(batch, x, t, self._hidden(batch))
         output, mix = self.denoiser.raw(x, t, level, scalings, cond)
         error = self.loss(output, target(scalings, level, x0, eps))
         loss = expand(self.weighting(level, scalings), error) * error
@@ -143,13 +143,16 @@ class DiffusionObjective(Objective):
         told = uniform(self.seed, batch.keys, Stream.RECALL) < 0.5
         return {**cond, "x0": first * expand(told, x)}
 
-    def _hide_labels(self, batch: Batch) -> Cond:
+    def _hidden(self, batch: Batch) -> Cond:
+        """What is told of the batch, with all of it left out of a share of the rows."""
         drop = self.config.drop
-        if not drop or not self.training or "label" not in batch.cond:
+        if not drop or not self.training or not batch.cond:
             return batch.cond
-        label = batch.cond["label"]
-        hidden = sent(uniform(self.seed, batch.keys, Stream.DROP) < drop, label.device)
-        return {**batch.cond, "label": torch.where(hidden, self.classes, label)}
+        hidden = sent(uniform(self.seed, batch.keys, Stream.DROP) < drop, batch.data.device)
+        return {
+            key: torch.where(hidden.reshape(-1, *[1] * (value.ndim - 1)), self.untold[key], value)
+            for key, value in batch.cond.items()
+        }
 
     def _refuse_contradictions(self) -> None:
         config, schedule = self.config, self.denoiser.corruption.schedule

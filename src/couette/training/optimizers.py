@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +27,19 @@ class PhaseOptimizer:
     Args:
         parameters: the phase's parameters.
         config: which optimizer, and its settings.
+        matrices: those among them that are Muon's beside the convolutions', see `matrices_of`.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], config: TrainingConfig) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        config: TrainingConfig,
+        matrices: Collection[Tensor] = (),
+    ) -> None:
         self.parameters = list(parameters)
-        hidden = {id(p) for p in parameters if config.optimizer == "muon" and _is_hidden(p)}
+        muon = config.optimizer == "muon"
+        hidden = {id(p) for p in parameters if muon and _is_hidden(p)}
+        hidden |= {id(p) for p in matrices if muon} & {id(p) for p in parameters}
         rest = [p for p in parameters if id(p) not in hidden]
         self._members: dict[str, torch.optim.Optimizer] = {}
         if rest:
@@ -87,6 +95,14 @@ class PhaseOptimizer:
         for name, member in self._members.items():
             groups = member.state_dict()["param_groups"]
             member.load_state_dict({"state": state[name], "param_groups": groups})
+
+
+def matrices_of(module: nn.Module) -> list[Tensor]:
+    """The weights of the linear layers in blocks that declare them hidden matrices. Of a matrix
+    alone it can't be told: an embedding's is one, too."""
+    blocks = [block for block in module.modules() if getattr(block, "matrices", False)]
+    layers = {id(m): m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)}
+    return [layer.weight for layer in layers.values()]
 
 
 def _is_hidden(p: nn.Parameter) -> bool:

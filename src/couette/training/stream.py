@@ -6,13 +6,14 @@ span the end of an epoch, so every sample is seen once an epoch and all batches 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from couette.config import DataConfig
-from couette.contracts import Batch, Codec
+from couette.contracts import Batch, Codec, Cond
 from couette.data import Dataset, augment, to_float
 from couette.errors import ConfigError
 from couette.tensors import permutation, sent
@@ -29,6 +30,7 @@ class Stream:
         seed: the run's seed.
         device: where batches are wanted.
         labelled: whether to hand over the labels.
+        captions: the captions of the pictures at (B,) indices, or None to hand over none.
         rank, world: this process's part of each batch is its rank-th of `world` slices.
 
     Raises:
@@ -45,6 +47,7 @@ class Stream:
         seed: int,
         device: str = "cpu",
         labelled: bool = False,
+        captions: Callable[[Tensor], Cond] | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -56,6 +59,7 @@ class Stream:
         self.dataset, self.codec, self.config = resident(dataset, device), codec, config
         self.batch, self.seed, self.device = batch, seed, device
         self.labelled = labelled and dataset.labels is not None
+        self.captions = captions
         self.rank, self.world = rank, world
         self._order = lru_cache(maxsize=2)(self._order_of)
 
@@ -94,6 +98,9 @@ class Stream:
         cond = {}
         if self.labelled and self.dataset.labels is not None:
             cond["label"] = sent(self.dataset.labels[keys[:, 0]], self.device)
+        if self.captions is not None:
+            told = self.captions(keys[:, 0])
+            cond |= {key: sent(value, self.device) for key, value in told.items()}
         return Batch(self.codec.encode(data, keys), cond, keys)
 
     def _order_of(self, epoch: int) -> Tensor:

@@ -14,7 +14,7 @@ from couette.config import TrainingConfig
 from couette.contracts import Batch, Losses, Objective
 from couette.errors import CheckpointError, ConfigError, Diverged
 from couette.training.average import PowerAverage
-from couette.training.optimizers import PhaseOptimizer
+from couette.training.optimizers import PhaseOptimizer, matrices_of
 from couette.training.plan import Plan
 
 PATIENCE = 10
@@ -78,7 +78,7 @@ class Trainer:
         self._refused = torch.zeros((), dtype=torch.int64, device=self._device)
         self._updates = torch.zeros_like(self._refused)
         self.optimizers = {
-            phase: PhaseOptimizer(parameters, config)
+            phase: PhaseOptimizer(parameters, config, matrices_of(objective))
             for phase, parameters in objective.phases().items()
         }
 

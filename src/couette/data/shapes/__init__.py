@@ -24,7 +24,7 @@ from couette.data.shapes.composing import Split, compose
 from couette.data.shapes.drawing import draw
 from couette.data.shapes.judging import Tally, Verdict, judge, tally
 from couette.data.shapes.parsing import understood
-from couette.data.shapes.prompts import KINDS, Prompt, captions, prompts
+from couette.data.shapes.prompts import KINDS, Prompt, PromptKind, captions, prompts
 from couette.data.shapes.reading import Reading, Seen, read
 from couette.data.shapes.scenes import Scene, Thing
 from couette.data.shapes.source import drawn, shapes
@@ -40,6 +40,7 @@ __all__ = [
     "Asked",
     "Part",
     "Prompt",
+    "PromptKind",
     "Reading",
     "Scene",
     "Seen",
