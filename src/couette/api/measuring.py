@@ -41,6 +41,7 @@ def evaluate(
     batch: int = 128,
     weights: str = "average",
     likelihood: bool = False,
+    prompts: int = 200,
     device: str = "auto",
     out: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -57,6 +58,8 @@ def evaluate(
         weights: "average", "raw" or "both": which to draw pictures with. The loss by noise level
             is always measured for all there are.
         likelihood: also measure the likelihood of held-out pictures; it is slow.
+        prompts: of each kind, to see whether they are followed, where the data are `shapes` and the
+            model reads words.
         device: "auto", "cpu", "cuda" or "mps".
         out: where the report goes; `evaluation` in the model's folder when not given.
         progress: called with (what is being done, how much is done, of how much).
@@ -79,15 +82,18 @@ def evaluate(
     check_writable(where)
     first = models["weights"]
     sampling = generate.sampling_of(first, **settings)
+    source = _data_of(path, first, data, f"couette eval {run} NEWPATH")
+    readable = source.source == "shapes" and first.conditioner.words is not None
     report = measure(
         models,
-        open_data(_data_of(path, first, data, f"couette eval {run} NEWPATH"), progress),
+        open_data(source, progress),
         count=count,
         seed=seed,
         batch=batch,
         sampling=sampling,
         draw=drawn[weights],
         likelihood=likelihood,
+        prompts=prompts if readable else 0,
         progress=progress,
         watch=watch,
     )

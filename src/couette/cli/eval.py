@@ -35,6 +35,7 @@ def evaluate(
     steps: int | None = None,
     weights: Literal["average", "raw", "both"] = "average",
     likelihood: bool = False,
+    prompts: int = 200,
     device: str = "auto",
     out: Path | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -54,6 +55,8 @@ def evaluate(
         weights: which to draw pictures with; the loss is always measured for both.
         likelihood: also bits per dimension of held-out pictures: the bound and, by the ODE, the
             likelihood itself; slow.
+        prompts: of each kind, drawn to see whether they are followed: of a model that was trained
+            on the captions of shapes.
         device: auto, cpu, cuda or mps.
         out: where report.json, report.txt and the figures go; RUN/evaluation when not given.
         as_json: the report as JSON on stdout.
@@ -73,6 +76,7 @@ def evaluate(
             batch=batch,
             weights=weights,
             likelihood=likelihood,
+            prompts=prompts,
             device=device,
             out=out,
             progress=ticker,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from couette.config import SamplingConfig
 from couette.contracts import Ask
@@ -55,9 +55,3 @@ def following(
             judge(each.asked, seen) for each, seen in zip(asked, readings, strict=True)
         )
     return found
-
-
-def rows(found: dict[PromptKind, dict[str, Tally]]) -> Iterator[tuple[str, dict[str, float]]]:
-    """Shares in per cent by kind, for a table."""
-    for kind, tallies in found.items():
-        yield kind, {name: 100 * each.share for name, each in tallies.items()}

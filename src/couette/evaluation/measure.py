@@ -15,11 +15,13 @@ from couette.contracts import Ask
 from couette.data import Dataset, Progress, Splits, to_float
 from couette.errors import CouetteError, DataError, InputError, ShapeError, UnknownName
 from couette.evaluation.bits import likelihood as likelihood_of
+from couette.evaluation.following import following
 from couette.evaluation.judge import Judge
 from couette.evaluation.levels import loss_by_level
 from couette.evaluation.neighbours import CopyRule, Nearest, calibrate, nearest
 from couette.evaluation.report import (
     Copies,
+    Followed,
     Likelihood,
     Losses,
     Pairs,
@@ -61,6 +63,7 @@ def evaluate(
     sampling: SamplingConfig | None = None,
     draw: Collection[str] | None = None,
     likelihood: bool = False,
+    prompts: int = 0,
     progress: Progress | None = None,
     watch: Callable[[Part], None] | None = None,
 ) -> Report:
@@ -69,7 +72,8 @@ def evaluate(
     The floor comes first: `count` real training pictures against the held-out ones, which is what
     `count` perfect samples would get. Then each model's loss by noise level, then samples: their
     distances, what a classifier sees in them, and their nearest training pictures. A model with
-    labels is asked for each class equally often, and its floor is drawn alike.
+    labels is asked for each class equally often, and its floor is drawn alike; one that reads words
+    is told captions of held-out pictures.
 
     Args:
         models: of one kind, by name: "weights", "average".
@@ -81,6 +85,8 @@ def evaluate(
         draw: the names of the models to sample from; when not given the last one, which is the
             average where there is one. Losses are measured for all.
         likelihood: also measure the likelihood of held-out pictures under these; it is slow.
+        prompts: where the data are `shapes` and the models read words, so many of each kind are
+            drawn, to see whether they are followed.
         progress: called now and then with (what is being done, how much is done, of how much).
         watch: called with each part of the report as soon as it is known, the floor first.
 
@@ -98,7 +104,7 @@ def evaluate(
         for model in models.values():
             stack.enter_context(evaluating(model.network))
         run = _Evaluation(models, splits.train, test, count, seed, batch, progress)
-        return run(names, sampling, likelihood, watch or (lambda part: None))
+        return run(names, sampling, likelihood, prompts, watch or (lambda part: None))
 
 
 def _names(models: Mapping[str, Model], draw: Collection[str] | None) -> list[str]:
@@ -163,6 +169,7 @@ class _Evaluation:
         names: list[str],
         sampling: SamplingConfig | None,
         likelihood: bool,
+        prompts: int,
         watch: Callable[[Part], None],
     ) -> Report:
         judge = Judge(
@@ -205,6 +212,10 @@ class _Evaluation:
                 seconds=round(seconds, 2),
             )
             watch(samples[name])
+        followed = {}
+        for name in names if prompts else ():
+            followed[name] = self._followed(name, sampling, prompts)
+            watch(followed[name])
         return Report(
             self.test.name,
             self.seed,
@@ -215,6 +226,26 @@ class _Evaluation:
             pairs,
             notes,
             likelihoods,
+            followed,
+        )
+
+    def _followed(self, name: str, sampling: SamplingConfig | None, count: int) -> Followed:
+        found = following(
+            self.models[name],
+            count=count,
+            seed=self.seed,
+            batch=self.batch,
+            sampling=sampling,
+            progress=self.progress,
+        )
+        return Followed(
+            model=name,
+            count=count,
+            sampling=said(sampling or self.models[name].config.sampling),
+            shares={
+                kind: {what: each.share for what, each in tallies.items()}
+                for kind, tallies in found.items()
+            },
         )
 
     @property
@@ -260,7 +291,12 @@ class _Evaluation:
 
     def _asked(self) -> list[Ask]:
         model = next(iter(self.models.values()))
-        return in_turn(model, self.count) if self._labelled else [Ask()] * self.count
+        asked = in_turn(model, self.count) if self._labelled else [Ask()] * self.count
+        if model.conditioner.words is None or self.test.texts is None:
+            return asked
+        order = permutation(self.seed, 0, len(self.test)).tolist()
+        captions = [self.test.texts[order[i % len(order)]] for i in range(self.count)]
+        return [a._replace(words=text) for a, text in zip(asked, captions, strict=True)]
 
     def _draw(self, name: str, sampling: SamplingConfig | None) -> tuple[Tensor, float]:
         """Samples on the CPU, and the seconds they took."""

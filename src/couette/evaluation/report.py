@@ -250,7 +250,27 @@ def _judged_lines(judged: Judged) -> list[str]:
     return [f"  {judged.accuracy:.1%} classified as asked, {confidence}{tail}."]
 
 
-Part = Space | Floor | Losses | Likelihood | Samples
+class Followed(Frozen):
+    """Whether pictures show what prompts asked for, as `couette.data.shapes` reads them.
+
+    count: prompts of each kind, a picture each. shares: by kind of prompt, then by what was asked
+    for ("color", "shape", "both", …; "right" is all of it), in [0, 1].
+    """
+
+    model: str
+    count: int
+    sampling: str
+    shares: Mapping[str, Mapping[str, float]]
+
+    def lines(self) -> list[str]:
+        lines = [f"Prompts followed by the {self.model} ({self.count:,} of each; {self.sampling}):"]
+        for kind, shares in self.shares.items():
+            rest = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+            lines.append(f"  {kind}: {rest}.")
+        return lines
+
+
+Part = Space | Floor | Losses | Likelihood | Samples | Followed
 """What an evaluation finds, in this order; each says itself in `lines()`."""
 
 
@@ -275,6 +295,7 @@ class Report:
         data, seed: what was compared with, and the seed of all draws.
         losses, samples: one for each model that was measured, by name.
         likelihoods: the same, where they were asked for.
+        followed: the same, where the data can say whether a prompt was followed.
         pairs: by model, for the sheets; not part of the JSON.
         notes: what was left out, and why.
     """
@@ -288,6 +309,7 @@ class Report:
     pairs: Mapping[str, Pairs]
     notes: tuple[str, ...] = ()
     likelihoods: Mapping[str, Likelihood] = field(default_factory=dict)
+    followed: Mapping[str, Followed] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Everything, the floor before what it is the floor of."""
@@ -297,6 +319,7 @@ class Report:
             *self.losses.values(),
             *self.likelihoods.values(),
             *self.samples.values(),
+            *self.followed.values(),
         ]
         return [line for part in parts for line in part.lines()] + list(self.notes)
 
@@ -317,6 +340,9 @@ class Report:
             "samples": {
                 name: {**each.model_dump(mode="json"), "above": each.above, "times": each.times}
                 for name, each in self.samples.items()
+            },
+            "followed": {
+                name: each.model_dump(mode="json") for name, each in self.followed.items()
             },
             "notes": list(self.notes),
         }
