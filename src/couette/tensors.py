@@ -37,6 +37,7 @@ class Stream(IntEnum):
     RECALL = 7
     PROBE = 8
     QUANTUM = 9
+    POSTERIOR = 10
     SAMPLING = 1 << 16
 
 

@@ -112,3 +112,8 @@ def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]
             return []
         model = inner
     return list(model.model_fields)
+
+
+def from_text(value: object) -> object:
+    """A whole number that was written as text, for settings that are one of a few numbers."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value

@@ -8,6 +8,7 @@ else are groups of fields (`groups.py`). Unknown keys are errors that name the n
 from couette.config.groups import (
     FORMAT,
     STATES,
+    AutoencoderConfig,
     DataConfig,
     DiffusionConfig,
     Frozen,
@@ -23,6 +24,7 @@ from couette.config.specs import Spec, joined, spec, spec_fields, tupled
 __all__ = [
     "FORMAT",
     "STATES",
+    "AutoencoderConfig",
     "DataConfig",
     "DiffusionConfig",
     "Frozen",

@@ -343,6 +343,16 @@ class RunConfig(Frozen):
         return parse(RunConfig, fields, "the settings")
 
 
+class AutoencoderConfig(Frozen):
+    """The autoencoder of a model that works on latents: its network, what `mean` and `scale` its
+    latents have, by channel, and the SHA-256 of its weights."""
+
+    network: Spec
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    digest: str
+
+
 class ModelConfig(Frozen):
     """What a saved model is, as data: enough to build it again."""
 
@@ -354,6 +364,7 @@ class ModelConfig(Frozen):
     width: Annotated[int, Field(ge=1, le=16384)]
     classes: tuple[str, ...] = ()
     codec: Spec
+    autoencoder: AutoencoderConfig | None = None
     diffusion: DiffusionConfig
     text: TextConfig = TextConfig()
     network: Spec

@@ -37,8 +37,12 @@ def augment(pictures: Tensor, *, flip: bool, crop: int, seed: int, keys: Tensor)
         rows = (rows + shifts[:, :1]).clamp_(0, height - 1)
         columns = (columns + shifts[:, 1:]).clamp_(0, width - 1)
     if flip:
-        mirrored = (bits(seed, keys, Stream.FLIP, 1) & 1).bool()
-        columns = torch.where(mirrored, columns.flip(1), columns)
+        columns = torch.where(mirrored(seed, keys)[:, None], columns.flip(1), columns)
     sample = torch.arange(batch, device=device)[:, None, None]
     last = pictures.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
     return last.permute(0, 3, 1, 2)
+
+
+def mirrored(seed: int, keys: Tensor) -> Tensor:
+    """Which rows are mirrored, (B,) bool, by their keys (B, 2)."""
+    return (bits(seed, keys, Stream.FLIP, 1)[:, 0] & 1).bool()

@@ -93,8 +93,8 @@ def stored(key: str) -> Path:
 
 
 @contextmanager
-def new_store(key: str, needed: int) -> Iterator[Path]:
-    """A temporary folder that becomes `stored(key)` when the block ends well.
+def new_store(key: str, needed: int, what: str = "decoded pictures") -> Iterator[Path]:
+    """A temporary folder that becomes `stored(key)` when the block ends well; `what` it holds.
 
     Raises:
         StorageError: the disk has no room for `needed` bytes, is read-only, or fails.
@@ -105,18 +105,18 @@ def new_store(key: str, needed: int) -> Iterator[Path]:
         free = shutil.disk_usage(final.parent).free
         temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{key[:12]}."))
     except OSError as error:
-        raise _refused(final, error) from error
+        raise _refused(final, error, what) from error
     try:
         if free < needed:
             raise StorageError(
-                f"The decoded pictures need {needed / 1e9:.1f} GB in '{final.parent}', which has "
+                f"The {what} need {needed / 1e9:.1f} GB in '{final.parent}', which has "
                 f"{free / 1e9:.1f} GB free; free some space, set COUETTE_CACHE to another disk, or "
                 "use a smaller --data.resolution or --data.limit."
             )
         yield temporary
         _rename(temporary, final)
     except OSError as error:
-        raise _refused(final, error) from error
+        raise _refused(final, error, what) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -181,8 +181,8 @@ def _rename(temporary: Path, final: Path) -> None:
             raise
 
 
-def _refused(path: Path, error: OSError) -> StorageError:
+def _refused(path: Path, error: OSError, what: str) -> StorageError:
     return StorageError(
-        f"The decoded pictures can't be kept in '{path.parent}': {error.strerror or error}. Set "
+        f"The {what} can't be kept in '{path.parent}': {error.strerror or error}. Set "
         "COUETTE_CACHE to a folder with room, or raise --data.memory-gb to hold them in memory."
     )

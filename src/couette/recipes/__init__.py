@@ -4,6 +4,7 @@ A recipe is one function that returns a `RunConfig`, decorated with `@RECIPES.re
 a file imported here.
 """
 
+from couette.recipes.autoencoder import autoencoder
 from couette.recipes.berkeley import berkeley_class, berkeley_time, denoiser
 from couette.recipes.classifier import classifier
 from couette.recipes.course import course_basic, course_unet, ddpm
@@ -22,6 +23,7 @@ __all__ = [
     "Saved",
     "Session",
     "absorbing",
+    "autoencoder",
     "berkeley_class",
     "berkeley_time",
     "classifier",

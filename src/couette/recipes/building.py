@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from couette.conditioners import Captions, Conditioning, Words
-from couette.config import STATES, ModelConfig, RunConfig
+from couette.codecs import Latents
+from couette.conditioners import Captions, Words
+from couette.config import STATES, AutoencoderConfig, ModelConfig, RunConfig, spec
 from couette.contracts import Ask, Codec, Objective
-from couette.data import Dataset
+from couette.data import Dataset, Progress
 from couette.data.tokenizer import Tokenizer
-from couette.denoiser import build_denoiser
 from couette.discrete import objective_for
 from couette.errors import ConfigError, DataError
-from couette.model import build_network
+from couette.model import Parts, assemble, build_network, codec_of
 from couette.recipes.fitting import unlabelled
-from couette.registry import CODECS, OBJECTIVES
+from couette.registry import OBJECTIVES
 from couette.runtime import Runtime, Trial
-from couette.training import PowerAverage, Stream, Trainer
+from couette.training import LatentCache, PowerAverage, Stream, Trainer
 from couette.training.plan import Plan
 
 _PROBED = 32
@@ -40,7 +39,10 @@ def enough(data: Dataset) -> None:
 
 
 def model_config(
-    config: RunConfig, data: Dataset, tokenizer: Tokenizer | None = None
+    config: RunConfig,
+    data: Dataset,
+    tokenizer: Tokenizer | None = None,
+    autoencoder: AutoencoderConfig | None = None,
 ) -> ModelConfig:
     """What a model trained so is, as data; without classes where the network can't be told them.
 
@@ -57,7 +59,8 @@ def model_config(
         height=data.height,
         width=data.width,
         classes=data.classes if config.diffusion.drop < 1 else (),
-        codec=config.codec,
+        codec=config.codec if autoencoder is None else spec("latent"),
+        autoencoder=autoencoder,
         diffusion=config.diffusion,
         text=text,
         network=config.network,
@@ -73,7 +76,8 @@ def build_trainer(
     model: ModelConfig,
     data: Dataset,
     runtime: Runtime,
-    words: Words | None = None,
+    parts: Parts,
+    progress: Progress | None = None,
 ) -> tuple[nn.Module, Trainer]:
     """The network, its weights drawn from the run's seed, and the trainer around it.
 
@@ -84,9 +88,10 @@ def build_trainer(
     _need_grey_levels(config, data)
     torch.manual_seed(training.seed)
     network = runtime.compiled(runtime.place(build_network(model)))
-    objective = _objective(config, model, network, runtime, words)
+    objective = _objective(config, model, network, runtime, parts)
     average = PowerAverage(network, training.average) if training.average else None
-    stream = _stream(config, model, data, runtime.device, training.batch, words)
+    stream = _stream(config, model, data, runtime, training.batch, parts)
+    stream.latents = _cached(config, model, data, stream.codec, progress)
     return network, Trainer(objective, stream, training, Plan(training, len(data)), average)
 
 
@@ -103,19 +108,17 @@ def _need_grey_levels(config: RunConfig, data: Dataset) -> None:
         )
 
 
-def build_trial(
-    config: RunConfig, model: ModelConfig, data: Dataset, words: Words | None = None
-) -> Trial:
+def build_trial(config: RunConfig, model: ModelConfig, data: Dataset, parts: Parts) -> Trial:
     """The run's training step on a small batch, for the runtime to probe."""
     batch = min(_PROBED, config.training.batch)
-    parts = -(-config.training.batch // batch)
+    times = -(-config.training.batch // batch)
 
     def build(runtime: Runtime) -> tuple[nn.Module, Callable[[], Tensor]]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
             network = runtime.compiled(runtime.place(build_network(model)))
-        objective = _objective(config, model, network, runtime, words).train()
-        given = _stream(config, model, data, runtime.device, batch, words)(0)
+        objective = _objective(config, model, network, runtime, parts).train()
+        given = _stream(config, model, data, runtime, batch, parts)(0)
         return network, lambda: objective(given, "network").loss.mean()
 
     def lasts(step: float) -> float:
@@ -123,7 +126,7 @@ def build_trial(
         if training.minutes is not None:
             return 60 * training.minutes
         steps = training.steps or (training.epochs or 0) * len(data) / training.batch
-        return step * parts * steps
+        return step * times * steps
 
     key = f"{model.model_dump_json(exclude={'sampling', 'step', 'data'})} {batch}"
     return Trial(key, build, lasts)
@@ -134,14 +137,18 @@ def _objective(
     model: ModelConfig,
     network: nn.Module,
     runtime: Runtime,
-    words: Words | None,
+    parts: Parts,
 ) -> Objective:
-    denoiser = build_denoiser(config.diffusion, cast(Any, network), runtime)
-    untold = Conditioning(model.classes, words)([Ask()])
-    given = denoiser, config.diffusion, untold, config.training.seed
+    objective: Objective
+    if OBJECTIVES.trait(config.objective.name, "of") == "network":
+        objective = OBJECTIVES.build(config.objective, network, runtime, config.training.seed)
+        return objective
+    held = assemble(model, network, runtime, parts)
+    untold = held.conditioner([Ask()])
+    given = held.denoiser, config.diffusion, untold, config.training.seed
     if config.diffusion.noise in STATES:
         return objective_for(*given)
-    objective: Objective = OBJECTIVES.build(config.objective, *given)
+    objective = OBJECTIVES.build(config.objective, *given)
     return objective
 
 
@@ -149,19 +156,41 @@ def _stream(
     config: RunConfig,
     model: ModelConfig,
     data: Dataset,
-    device: str,
+    runtime: Runtime,
     batch: int,
-    words: Words | None,
+    parts: Parts,
 ) -> Stream:
-    codec: Codec = CODECS.build(config.codec)
-    captions = None if words is None else Captions(words, data.texts or ())
+    codec = codec_of(model, parts, runtime)
+    captions = None
+    if parts.tokenizer is not None:
+        captions = Captions(Words(parts.tokenizer, model.text.length), data.texts or ())
     return Stream(
         data,
         codec,
         config.data,
         batch=batch,
         seed=config.training.seed,
-        device=device,
+        device=runtime.device,
         labelled=bool(model.classes),
         captions=captions,
+    )
+
+
+def _cached(
+    config: RunConfig,
+    model: ModelConfig,
+    data: Dataset,
+    codec: Codec,
+    progress: Progress | None,
+) -> LatentCache | None:
+    """The latents of all pictures; none where each visit sees a picture anew, and for pixels."""
+    if model.autoencoder is None or not isinstance(codec, Latents) or config.data.crop:
+        return None
+    return LatentCache(
+        codec,
+        data,
+        digest=model.autoencoder.digest,
+        flip=config.data.flip,
+        seed=config.training.seed,
+        progress=progress,
     )

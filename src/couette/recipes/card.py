@@ -18,6 +18,12 @@ couette eval {run}
 ```
 Samples may repeat training pictures; `couette eval` shows each beside its nearest one.""",
     ),
+    "autoencoder": (
+        "An autoencoder",
+        """```
+couette train DATA --codec latent:run={run}
+```""",
+    ),
     "classifier": (
         "A classifier of noised pictures",
         """```

@@ -101,6 +101,7 @@ class Journal:
         }
         if self._steps:
             row["loss"] = self._sum / self._steps
+            row |= {name: value / self._steps for name, value in self._logged.items()}
             row["levels"] = {
                 _name(i): round(float(self._level_sum[i] / self._level_count[i]), 6)
                 for i in range(len(_EDGES) + 1)
@@ -122,6 +123,10 @@ class Journal:
         self._epoch_steps = int(state["epoch_steps"])
 
     def _by_level(self, progress: Progress) -> None:
+        if "log_snr" not in progress.logs:
+            for name, values in progress.logs.items():
+                self._logged[name] = self._logged.get(name, 0.0) + float(values.mean())
+            return
         level = progress.logs["log_snr"].reshape(-1).double().cpu()
         error = progress.logs["error"].reshape(-1).double().cpu()
         where = torch.bucketize(level, self._edges)
@@ -136,6 +141,7 @@ class Journal:
     def _clear(self) -> None:
         self._sum, self._steps = 0.0, 0
         self._refused: list[list[int]] = []
+        self._logged: dict[str, float] = {}
         self._level_sum = torch.zeros(len(_EDGES) + 1, dtype=torch.float64)
         self._level_count = torch.zeros(len(_EDGES) + 1, dtype=torch.float64)
 

@@ -44,6 +44,8 @@ def preview(models: dict[str, Model], data: Dataset, seed: int, stop: Stop) -> I
     model = next(iter(models.values()))
     if model.config.objective.name == "classifier":
         return answers(models, data, seed)
+    if model.config.objective.name == "autoencoder":
+        return reconstructed(models, data)
     times = model.config.diffusion.times
     if times.name == "fixed":
         return denoised(models, data, float(times.settings.get("sigma", 0.5)), seed)
@@ -63,6 +65,18 @@ def preview(models: dict[str, Model], data: Dataset, seed: int, stop: Stop) -> I
     columns = None if texts else columns_for(len(model.config.classes))
     sheets = {name: grid(each, columns=columns, labels=texts) for name, each in drawn.items()}
     return beside(sheets)
+
+
+def reconstructed(models: dict[str, Model], data: Dataset) -> Image:
+    """Eight pictures, and what each autoencoder makes of their latents."""
+    index = torch.linspace(0, len(data) - 1, min(8, len(data))).long()
+    clean = to_float(data.pictures(index))
+    rows = {"pictures": clean}
+    for name, each in models.items():
+        x = clean.to(each.denoiser.runtime.device)
+        with torch.no_grad(), evaluating(each.network):
+            rows[name] = each.network(x, torch.zeros(len(x)), {}).float().cpu()
+    return strip(rows)
 
 
 def denoised(models: dict[str, Model], data: Dataset, sigma: float, seed: int) -> Image:

@@ -16,7 +16,6 @@ from typing import Any
 from torch import nn
 
 from couette import storage
-from couette.conditioners import Words
 from couette.config import RunConfig
 from couette.contracts import Ask
 from couette.data import Splits, located, open_data
@@ -30,10 +29,11 @@ from couette.errors import (
     StorageError,
 )
 from couette.generate import steps
-from couette.model import CONFIG, TOKENIZER, Model, assemble
+from couette.model import AUTOENCODER, CONFIG, TOKENIZER, Model, Parts, assemble
 from couette.recipes.building import build_trainer, build_trial, enough, model_config
 from couette.recipes.cadence import Cadence
 from couette.recipes.card import card
+from couette.recipes.encoding import encoding
 from couette.recipes.fitting import fit
 from couette.recipes.journal import Journal
 from couette.recipes.preview import preview, preview_sampling
@@ -108,16 +108,18 @@ class Session:
         if words is not None:
             config = config.replace(text={"length": words.length})
         self.config = fit(config, self.data.train)
-        tokenizer = self.tokenizer = None if words is None else words.tokenizer
-        self.model_config = model_config(self.config, self.data.train, tokenizer)
+        tokenizer = None if words is None else words.tokenizer
+        described, autoencoder = encoding(self.config, self.data.train, checkpoint)
+        self.parts = Parts(tokenizer, autoencoder)
+        self.model_config = model_config(self.config, self.data.train, tokenizer, described)
         if resume:
             same_run(self.folder, self.config, self.data.train, self._given)
         if checkpoint is not None:
             same_network(self.folder, self.config, checkpoint)
-        self.runtime = self._runtime(checkpoint, tell, words)
+        self.runtime = self._runtime(checkpoint, tell)
         self.runtime.apply()
         self._network, self.trainer = build_trainer(
-            self.config, self.model_config, self.data.train, self.runtime, words
+            self.config, self.model_config, self.data.train, self.runtime, self.parts
         )
         self.models = {"weights": self._model(self._network)}
         if self.trainer.average is not None:
@@ -241,8 +243,10 @@ class Session:
         }
         files[CONFIG] = storage.json_bytes(config.model_dump(mode="json"))
         files[STATE] = storage.json_bytes(state)
-        if self.tokenizer is not None:
-            files[TOKENIZER] = self.tokenizer.text.encode()
+        if self.parts.tokenizer is not None:
+            files[TOKENIZER] = self.parts.tokenizer.text.encode()
+        if self.parts.autoencoder is not None:
+            files[AUTOENCODER] = storage.tensor_bytes(self.parts.autoencoder.state_dict())
         path = self.folder.save(step, files, self.config.training.keep)
         self._saved = step
         storage.write_bytes(self.folder.card, card(self, step).encode())
@@ -301,12 +305,10 @@ class Session:
     def _stop(self, number: int) -> None:
         self._stopped = number
 
-    def _runtime(
-        self, checkpoint: Path | None, tell: Callable[[str], None], words: Words | None
-    ) -> Runtime:
+    def _runtime(self, checkpoint: Path | None, tell: Callable[[str], None]) -> Runtime:
         """As it was, for a resumed run on a like machine; else, or where asked, decided anew."""
         asked = self.config.runtime
-        trial = build_trial(self.config, self.model_config, self.data.train, words)
+        trial = build_trial(self.config, self.model_config, self.data.train, self.parts)
         if checkpoint is not None:
             state = storage.read_json(checkpoint / STATE)
             try:
@@ -330,7 +332,7 @@ class Session:
             InputError: with what does not fit.
         """
         model = self.models["weights"]
-        if model.config.objective.name == "classifier":
+        if model.config.objective.name != "diffusion":
             return
         if model.config.diffusion.times.name == "fixed":
             return
@@ -340,7 +342,7 @@ class Session:
                 next(steps(model, [Ask()], sampling=preview_sampling(model.config)))
 
     def _model(self, network: nn.Module) -> Model:
-        return assemble(self.model_config, network, self.runtime, self.tokenizer)
+        return assemble(self.model_config, network, self.runtime, self.parts)
 
     def _checkpoint(self) -> Path | None:
         self.folder.config()  # raises where there is no run

@@ -31,6 +31,8 @@ class Stream:
         device: where batches are wanted.
         labelled: whether to hand over the labels.
         captions: the captions of the pictures at (B,) indices, or None to hand over none.
+        latents: of the samples with these keys (B, 2), where they are at hand: then no picture is
+            read or encoded.
         rank, world: this process's part of each batch is its rank-th of `world` slices.
 
     Raises:
@@ -48,6 +50,7 @@ class Stream:
         device: str = "cpu",
         labelled: bool = False,
         captions: Callable[[Tensor], Cond] | None = None,
+        latents: Callable[[Tensor], Tensor] | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -59,7 +62,7 @@ class Stream:
         self.dataset, self.codec, self.config = resident(dataset, device), codec, config
         self.batch, self.seed, self.device = batch, seed, device
         self.labelled = labelled and dataset.labels is not None
-        self.captions = captions
+        self.captions, self.latents = captions, latents
         self.rank, self.world = rank, world
         self._order = lru_cache(maxsize=2)(self._order_of)
 
@@ -86,6 +89,16 @@ class Stream:
 
     def take(self, keys: Tensor) -> Batch:
         """The batch of these (index, epoch) pairs."""
+        cond = {}
+        if self.labelled and self.dataset.labels is not None:
+            cond["label"] = sent(self.dataset.labels[keys[:, 0]], self.device)
+        if self.captions is not None:
+            told = self.captions(keys[:, 0])
+            cond |= {key: sent(value, self.device) for key, value in told.items()}
+        return Batch((self.latents or self._encoded)(keys), cond, keys)
+
+    def _encoded(self, keys: Tensor) -> Tensor:
+        """The samples of these keys, flipped and shifted, as the denoiser works on them."""
         raw = sent(self.dataset.pictures(keys[:, 0]), self.device)
         raw = augment(
             raw,
@@ -95,13 +108,7 @@ class Stream:
             keys=sent(keys, self.device),
         )
         data = to_float(raw) if raw.dtype == torch.uint8 else raw
-        cond = {}
-        if self.labelled and self.dataset.labels is not None:
-            cond["label"] = sent(self.dataset.labels[keys[:, 0]], self.device)
-        if self.captions is not None:
-            told = self.captions(keys[:, 0])
-            cond |= {key: sent(value, self.device) for key, value in told.items()}
-        return Batch(self.codec.encode(data, keys), cond, keys)
+        return self.codec.encode(data, keys)
 
     def _order_of(self, epoch: int) -> Tensor:
         return permutation(self.seed, epoch, len(self.dataset))

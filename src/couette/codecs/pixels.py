@@ -1,4 +1,4 @@
-"""Between pictures in [-1, 1] and what the denoiser works on. Differentiable both ways."""
+"""Pictures as the denoiser works on them: as they are, in another range, or as states."""
 
 from __future__ import annotations
 

@@ -5,11 +5,13 @@ import torch
 
 from couette.codecs import Levels, Symmetric, Unit
 from couette.config import spec
-from couette.errors import ShapeError
+from couette.errors import ConfigError, ShapeError
 from couette.registry import CODECS
 
+PIXELS = [name for name in CODECS if not {"states", "latents"} & CODECS._traits[name].keys()]
 
-@pytest.mark.parametrize("name", [name for name in CODECS if not CODECS.trait(name, "states")])
+
+@pytest.mark.parametrize("name", PIXELS)
 class TestEveryCodec:
     def test_decoding_undoes_encoding(self, name: str) -> None:
         codec = CODECS.build(spec(name))
@@ -66,3 +68,8 @@ class TestLevels:
     def test_colour_is_refused(self) -> None:
         with pytest.raises(ShapeError, match="takes gray pictures, not 3 channels"):
             Levels().shape(3, 8, 8)
+
+
+def test_latents_need_their_autoencoder() -> None:
+    with pytest.raises(ConfigError, match="needs an autoencoder"):
+        CODECS.build(spec("latent"))

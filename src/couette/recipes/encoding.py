@@ -1,0 +1,77 @@
+"""How a run on latents gets its autoencoder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from couette.codecs import measure_latents
+from couette.config import AutoencoderConfig, RunConfig
+from couette.data import Dataset, to_float
+from couette.errors import ConfigError
+from couette.model import load_autoencoder, load_parts, read_config
+from couette.networks.vae import VAE
+from couette.registry import CODECS, NETWORKS
+from couette.runs import find_model
+from couette.runtime import Runtime
+from couette.storage import tensor_bytes
+from couette.tensors import permutation
+
+MEASURED_ON = 2_048
+"""Pictures whose latents are looked at for their mean and scale."""
+
+_BATCH = 64
+
+
+def encoding(
+    config: RunConfig, data: Dataset, checkpoint: Path | None = None
+) -> tuple[AutoencoderConfig | None, VAE | None]:
+    """The autoencoder of a run on latents, and what it is as data; nothing for a run on pixels.
+
+    Args:
+        config: names the autoencoder's run.
+        data: the pictures to train on, whose latents are measured.
+        checkpoint: of the run that goes on, which holds its autoencoder.
+
+    Raises:
+        ConfigError: no autoencoder is named.
+        CheckpointError: what is named is none.
+        ShapeError: it takes other pictures.
+    """
+    if not CODECS.trait(config.codec.name, "latents"):
+        return None, None
+    runtime = Runtime(threads=torch.get_num_threads())
+    if checkpoint is not None:
+        kept = read_config(checkpoint)
+        return kept.autoencoder, load_parts(checkpoint, kept, runtime).autoencoder
+    run = CODECS.check(config.codec)["run"]
+    if run is None:
+        raise ConfigError(
+            "The codec 'latent' needs an autoencoder; train one with --recipe autoencoder and name "
+            "its run: --codec latent:run=RUN."
+        )
+    held, network = load_autoencoder(find_model(Path(run)), runtime=runtime)
+    if held.channels != data.channels:
+        raise ConfigError(
+            f"The autoencoder in {run} takes pictures of {held.channels} channels, and "
+            f"'{data.name}' has {data.channels}; set --data.color, or train another one."
+        )
+    mean, scale = measure_latents(network, _pictures(data), runtime)
+    digest = hashlib.sha256(tensor_bytes(network.state_dict())).hexdigest()
+    described = AutoencoderConfig(
+        network=NETWORKS.explicit(held.network),
+        mean=tuple(mean.tolist()),
+        scale=tuple(scale.tolist()),
+        digest=digest,
+    )
+    return described, network
+
+
+def _pictures(data: Dataset) -> Iterator[Tensor]:
+    chosen = permutation(0, 0, len(data))[:MEASURED_ON]
+    for part in torch.split(chosen, _BATCH):
+        yield to_float(data.pictures(part))
