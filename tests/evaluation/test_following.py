@@ -12,7 +12,7 @@ from couette.data.shapes import KINDS, draw, drawn, prompts
 from couette.data.tokenizer import Tokenizer
 from couette.evaluation.following import following
 from couette.evaluation.report import Followed
-from couette.model import Model, assemble, build_network
+from couette.model import Model, Parts, assemble, build_network
 
 SIDE, COUNT, LENGTH = 32, 12, 32
 TOKENIZER = Tokenizer.learned(drawn(200).texts or (), 500)
@@ -57,7 +57,7 @@ def model(network: nn.Module | None = None) -> Model:
         sampling=SamplingConfig(sampler=spec("euler"), grid=spec("uniform"), steps=2),
     )
     torch.manual_seed(0)
-    return assemble(config, network or build_network(config).eval(), None, TOKENIZER)
+    return assemble(config, network or build_network(config).eval(), None, Parts(TOKENIZER))
 
 
 def test_all_of_it_is_right_where_the_answers_are_known() -> None:

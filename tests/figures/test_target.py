@@ -99,5 +99,5 @@ def test_a_recipe_without_a_size_of_its_own_is_fitted_or_says_so() -> None:
     with pytest.raises(InputError, match="sizes its network from the data"):
         pictures(resolve("digits"), "network")
     network, sizes = resolve("digits", fit=fit).network
-    assert sizes == (1, 16, 16, 10, None)
+    assert sizes == (1, 16, 16, 10, None, None)
     assert sum(p.numel() for p in network.parameters()) > 100_000
