@@ -12,7 +12,7 @@ import pytest
 import couette
 from couette import api
 
-NAMES = ["CouetteError", "evaluate", "exact", "lab", "load", "sample", "steps", "train"]
+NAMES = ["CouetteError", "evaluate", "exact", "lab", "load", "sample", "search", "steps", "train"]
 HEAVY = ["torch", "numpy", "PIL", "matplotlib", "sklearn", "pydantic", "tyro"]
 
 

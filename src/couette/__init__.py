@@ -14,11 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from couette import exact
-    from couette.api import evaluate, lab, load, sample, steps, train
+    from couette.api import evaluate, lab, load, sample, search, steps, train
     from couette.errors import CouetteError
 
 __version__ = "0.1.0"
-__all__ = ["CouetteError", "evaluate", "exact", "lab", "load", "sample", "steps", "train"]
+__all__ = [
+    "CouetteError",
+    "evaluate",
+    "exact",
+    "lab",
+    "load",
+    "sample",
+    "search",
+    "steps",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """From what is asked to what the network is told: labels and words.
 
-Shapes: B asks, L tokens.
+Shapes: B asks, L tokens, D features.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from torch import Tensor
 from couette.contracts import Ask, Cond
 from couette.data.tokenizer import Tokenizer
 from couette.errors import InputError, UnknownName
+from couette.networks.text import Reader
+from couette.tensors import sent
 
 
 class Labels:
@@ -63,20 +65,33 @@ class Labels:
 
 
 class Words:
-    """Captions as tokens; the empty one stands for "none".
+    """Captions as tokens, or as what an encoder makes of them; the empty one stands for "none".
 
     Args:
         tokenizer: of the model.
         length: L, tokens of a caption; longer ones lose their ends.
+        reader: the encoder, frozen, with D features a token; None where the network reads tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer, length: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, length: int, reader: Reader | None = None) -> None:
         self.tokenizer, self.length = tokenizer, length
+        self.reader = None if reader is None else reader.requires_grad_(False).eval()
 
+    @property
+    def features(self) -> int:
+        """D, or 0 where tokens are told as they are."""
+        return 0 if self.reader is None else self.reader.norm.normalized_shape[0]
+
+    @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """ "text" (B, L) int64 and "text_mask" (B, L) bool."""
+        """ "text" (B, L) int64, or (B, L, D) float32 on the reader's device, and "text_mask" (B, L)
+        bool."""
         tokens = self.tokenizer(captions, self.length)
-        return {"text": tokens.ids, "text_mask": tokens.mask}
+        if self.reader is None:
+            return {"text": tokens.ids, "text_mask": tokens.mask}
+        device = self.reader.place.device
+        ids, mask = sent(tokens.ids, device), sent(tokens.mask, device)
+        return {"text": self.reader(ids, mask)[0].float(), "text_mask": mask}
 
 
 class Conditioning(Labels):
@@ -108,8 +123,17 @@ class Conditioning(Labels):
         return told
 
 
+ROOM = 1_000_000_000
+"""Bytes that the features of all captions may take in memory."""
+
+_AT_ONCE = 256
+
+
 class Captions:
     """The captions of a data set as the network is told them, by the pictures' indices.
+
+    What an encoder makes of each caption is worked out once, and kept in float16, where `ROOM`
+    allows; else for every batch.
 
     Args:
         words: how they are told.
@@ -118,10 +142,22 @@ class Captions:
 
     def __init__(self, words: Words, texts: Sequence[str]) -> None:
         kinds = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        self._told = words(tuple(kinds))
+        self._words, self._kinds = words, tuple(kinds)
         self._which = torch.tensor([kinds[text] for text in texts])
+        fits = 2 * len(kinds) * words.length * max(words.features, 1) <= ROOM
+        self._told = self._all() if fits else None
 
     def __call__(self, index: Tensor) -> Cond:
         """What is told of the pictures at `index` (B,) int64."""
         which = self._which[index]
-        return {name: rows[which] for name, rows in self._told.items()}
+        if self._told is None:
+            return self._words([self._kinds[i] for i in which.tolist()])
+        rows = {name: rows[which] for name, rows in self._told.items()}
+        return {name: r.float() if r.is_floating_point() else r for name, r in rows.items()}
+
+    def _all(self) -> dict[str, Tensor]:
+        parts = []
+        for start in range(0, len(self._kinds), _AT_ONCE):
+            told = self._words(self._kinds[start : start + _AT_ONCE])
+            parts.append({k: v.half() if v.is_floating_point() else v for k, v in told.items()})
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

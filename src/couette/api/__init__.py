@@ -2,9 +2,11 @@
 
 from couette.api.drawing import load, sample, steps
 from couette.api.measuring import evaluate, lab
+from couette.api.searching import Found, search
 from couette.api.training import Run, begin, new_folder, recipe_config, train, with_length
 
 __all__ = [
+    "Found",
     "Run",
     "begin",
     "evaluate",
@@ -13,6 +15,7 @@ __all__ = [
     "new_folder",
     "recipe_config",
     "sample",
+    "search",
     "steps",
     "train",
     "with_length",

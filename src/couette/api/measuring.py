@@ -8,11 +8,17 @@ from typing import Any
 
 from couette import generate
 from couette.api.drawing import check_seed, load
-from couette.config import DataConfig, Spec
+from couette.config import DataConfig, ModelConfig, RuntimeConfig, Spec
 from couette.data import is_gone, open_data
 from couette.errors import DataError, InputError, UnknownName
 from couette.evaluation import Part, Report, write
 from couette.evaluation import evaluate as measure
+from couette.evaluation.encoders import (
+    Measured,
+    measure_autoencoder,
+    measure_encoder,
+    write_measured,
+)
 from couette.evaluation.judge import Judge
 from couette.exact import folder_of, is_exact, named
 from couette.laboratory import (
@@ -25,9 +31,11 @@ from couette.laboratory import (
     planned,
     searched,
 )
-from couette.model import AVERAGE, Model
+from couette.model import AVERAGE, Model, load_autoencoder, load_encoder, read_config
 from couette.runs import RunFolder, find_model
+from couette.runtime import choose
 from couette.storage import check_writable
+from couette.validation import parse
 
 _COLORS = {1: "gray", 3: "rgb"}
 
@@ -45,10 +53,13 @@ def evaluate(
     device: str = "auto",
     out: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-    watch: Callable[[Part], None] | None = None,
+    watch: Callable[[Part | Measured], None] | None = None,
     **settings: Any,
-) -> tuple[Report, list[Path]]:
+) -> tuple[Report | Measured, list[Path]]:
     """Measure a model against held-out pictures, and write the report.
+
+    Of an autoencoder that is how well pictures come back, of an encoder of words how often the
+    right ones are found.
 
     Args:
         run: a run, a checkpoint, a saved model or an exact world.
@@ -74,6 +85,10 @@ def evaluate(
     """
     check_seed(seed)
     path = Path(run)
+    if not is_exact(path):
+        kind = read_config(find_model(path)).objective.name
+        if kind in ("autoencoder", "contrastive"):
+            return _encoder(path, kind, data, weights, device, out, progress, watch)
     models = _weights_of(path, device)
     drawn = {"average": list(models)[-1:], "raw": ["weights"], "both": list(models)}
     if weights not in drawn:
@@ -82,7 +97,7 @@ def evaluate(
     check_writable(where)
     first = models["weights"]
     sampling = generate.sampling_of(first, **settings)
-    source = _data_of(path, first, data, f"couette eval {run} NEWPATH")
+    source = _data_of(path, first.config, data, f"couette eval {run} NEWPATH")
     readable = source.source == "shapes" and first.conditioner.words is not None
     report = measure(
         models,
@@ -98,6 +113,35 @@ def evaluate(
         watch=watch,
     )
     return report, write(report, where)
+
+
+def _encoder(
+    path: Path,
+    kind: str,
+    data: str | Path | None,
+    weights: str,
+    device: str,
+    out: str | Path | None,
+    progress: Callable[[str, int, int], None] | None,
+    watch: Callable[[Part | Measured], None] | None,
+) -> tuple[Measured, list[Path]]:
+    """`evaluate` for models that draw nothing."""
+    where = Path(out) if out else folder_of(path) / "evaluation"
+    check_writable(where)
+    folder, average = find_model(path), weights != "raw"
+    runtime = choose(parse(RuntimeConfig, {"device": device}, "the arguments of evaluate"))
+    described = read_config(folder)
+    splits = open_data(_data_of(path, described, data, f"couette eval {path} NEWPATH"), progress)
+    if kind == "autoencoder":
+        _, network = load_autoencoder(folder, average=average, runtime=runtime)
+        found = measure_autoencoder(network, splits, runtime, progress)
+    else:
+        _, clip, tokenizer = load_encoder(folder, average=average, runtime=runtime)
+        length = described.text.length
+        found = measure_encoder(clip, tokenizer, length, splits, runtime, progress)
+    if watch:
+        watch(found)
+    return found, write_measured(found, where)
 
 
 def lab(
@@ -188,7 +232,7 @@ def _judge(
 ) -> Judge:
     """The judge of `count` samples of a run's model, asked for every class in turn."""
     moved = f"couette train NEWPATH --resume --out {path}"
-    train, test = open_data(_data_of(path, model, None, moved), progress)
+    train, test = open_data(_data_of(path, model.config, None, moved), progress)
     if test is None or not 2 <= count <= len(train):
         raise InputError(
             f"{count} samples can't be compared with '{train.name}': give --frechet 2 to "
@@ -220,14 +264,13 @@ def _weights_of(path: Path, device: str) -> dict[str, Model]:
     return models
 
 
-def _data_of(path: Path, model: Model, data: str | Path | None, new_place: str) -> DataConfig:
+def _data_of(path: Path, held: ModelConfig, data: str | Path | None, new_place: str) -> DataConfig:
     """The data a model is measured against: its run's own, or others brought to its size.
 
     Raises:
         InputError: a saved model without a run, and no data named.
         DataError: the run's data are not where they were; `new_place` says how to tell where.
     """
-    held = model.config
     if is_exact(path) and data is None:
         return named(path).data
     runs = [RunFolder(each) for each in (path, path.resolve().parent.parent)]
@@ -242,7 +285,7 @@ def _data_of(path: Path, model: Model, data: str | Path | None, new_place: str) 
             )
         return config
     base = config or DataConfig()
-    if model.is_points:
+    if (held.channels, held.height, held.width) == (2, 1, 1):
         return base.model_copy(update={"source": str(data)})
     size = {"resolution": (held.height, held.width), "color": _COLORS.get(held.channels, "auto")}
     return base.model_copy(update={"source": str(data), **size})

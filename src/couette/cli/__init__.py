@@ -17,6 +17,7 @@ VERBS = {
     "show": "draw what explains: couette show RUN|DATA|RECIPE [noising|loss|reverse|…]",
     "eval": "measure a model: couette eval RUN",
     "lab": "compare samplers on a model: couette lab RUN [--samplers heun dpmpp-2m]",
+    "search": 'find pictures by words: couette search RUN "a red circle" [DATA]',
     "list": "recipes, samplers, schedules, networks, data sets and more",
     "doctor": "what this machine has, and what will be used",
 }

@@ -15,6 +15,7 @@ from couette.cli.display import Ticker
 from couette.cli.notes import heard
 from couette.cli.options import DRAWING, normal_flags, spec_of, told
 from couette.evaluation import Part
+from couette.evaluation.encoders import Measured
 
 
 def run(arguments: list[str]) -> int:
@@ -62,7 +63,7 @@ def evaluate(
         as_json: the report as JSON on stdout.
     """
 
-    def say(part: Part) -> None:
+    def say(part: Part | Measured) -> None:
         if not as_json:
             for line in part.lines():
                 print(line, flush=True)

@@ -96,6 +96,16 @@ def prepare(arguments: list[str]) -> tuple[Session, bool]:
     return session, found["as_json"]
 
 
+_USES = {
+    "autoencoder": "couette eval {run}\n       couette train DATA --codec latent:run={run}",
+    "contrastive": 'couette search {run} "a red circle"\n       couette eval {run}\n'
+    "       couette train DATA --recipe text-to-image --text.encoder clip --text.run {run}",
+    "classifier": "couette sample MODEL --guider classifier:run={run} --label 0 --guidance 2\n"
+    "       couette show MODEL gradients --classifier {run}",
+}
+"""What to type with models that draw nothing by themselves."""
+
+
 def _base(flags: list[str], resume: bool, recipe: str | None, data: str | None) -> Any:
     """The settings that flags are laid over: the run's own when it goes on, else the recipe's."""
     out, _ = take_flag(flags, "out")
@@ -129,9 +139,10 @@ def _closing(session: Session, as_json: bool) -> None:
             f"       couette train --out {run} --resume --minutes {more}\n"
             "or begin anew with a smaller --resolution or --batch."
         )
-    if session.config.objective.name == "classifier":
-        print(f"\nTrained {steps}. Answers: {session.folder.samples}")
-        print("Next:  " + _uses(run))
+    kind = session.config.objective.name
+    if kind in _USES:
+        print(f"\nTrained {steps}. Pictures: {session.folder.samples}")
+        print("Next:  " + _USES[kind].format(run=run))
         return
     label = "40 --label each" if session.model_config.classes else "16"
     print(
@@ -140,12 +151,4 @@ def _closing(session: Session, as_json: bool) -> None:
         f"       couette show {run}\n"
         f"       couette eval {run}",
         file=sys.stdout,
-    )
-
-
-def _uses(run: str) -> str:
-    """What to type with a classifier."""
-    return (
-        f"couette sample MODEL --guider classifier:run={run} --label 0 --guidance 2\n"
-        f"       couette show MODEL gradients --classifier {run}"
     )

@@ -148,9 +148,13 @@ class TextConfig(Frozen):
     """Whether captions are told, and how."""
 
     encoder: Annotated[
-        Literal["none", "learned"],
-        Field(description="learned: the network reads captions, and learns to as it is trained"),
+        Literal["none", "learned", "clip"],
+        Field(
+            description="learned: the network learns to read captions as it is trained; clip: it "
+            "is told what the encoder of `run` makes of them"
+        ),
     ] = "none"
+    run: Annotated[str | None, Field(description="of the encoder clip")] = None
     vocabulary: Annotated[
         int, Field(ge=256, le=100_000, description="most tokens that captions are made of")
     ] = 1024
@@ -343,6 +347,15 @@ class RunConfig(Frozen):
         return parse(RunConfig, fields, "the settings")
 
 
+class ReaderConfig(Frozen):
+    """The encoder of words of a model that has one beside its network: its size, and the SHA-256 of
+    its weights."""
+
+    width: Annotated[int, Field(ge=1, le=65536)]
+    depth: Annotated[int, Field(ge=0, le=256)]
+    digest: str
+
+
 class AutoencoderConfig(Frozen):
     """The autoencoder of a model that works on latents: its network, what `mean` and `scale` its
     latents have, by channel, and the SHA-256 of its weights."""
@@ -367,6 +380,7 @@ class ModelConfig(Frozen):
     autoencoder: AutoencoderConfig | None = None
     diffusion: DiffusionConfig
     text: TextConfig = TextConfig()
+    reader: ReaderConfig | None = None
     network: Spec
     sampling: SamplingConfig
     data: str = ""

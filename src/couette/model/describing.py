@@ -17,11 +17,12 @@ from couette.contracts import Codec, Sizes, TextSizes
 from couette.errors import ConfigError, ShapeError
 from couette.networks.common import require_multiple
 from couette.networks.recalling import Recalling
+from couette.networks.text import Reader
 from couette.networks.vae import VAE
 from couette.registry import CODECS, NETWORKS
 from couette.storage import MAX_TENSORS
 
-_GIVES = {"classifier": "logits", "autoencoder": "latents"}
+_GIVES = {"classifier": "logits", "autoencoder": "latents", "contrastive": "embeddings"}
 """What an objective needs of its network, where that is not pictures."""
 
 
@@ -39,8 +40,11 @@ def sizes_of(config: ModelConfig) -> Sizes:
             "make; set --codec levels:count=8."
         )
     channels, height, width = encoded_shape(config)
-    words = config.text
-    text = TextSizes(words.length, words.vocabulary) if words.encoder == "learned" else None
+    words, text = config.text, None
+    if config.reader is not None:
+        text = TextSizes(words.length, width=config.reader.width)
+    elif words.encoder != "none":
+        text = TextSizes(words.length, words.vocabulary)
     return Sizes(channels, height, width, len(config.classes), text=text)
 
 
@@ -77,6 +81,14 @@ def build_autoencoder(config: ModelConfig) -> VAE:
         described.network, Sizes(config.channels, config.height, config.width)
     )
     return made
+
+
+def build_reader(config: ModelConfig) -> Reader:
+    """A fresh encoder of words as the config of a model that has one describes it."""
+    reader = config.reader
+    assert reader is not None
+    sizes = TextSizes(config.text.length, config.text.vocabulary)
+    return Reader(sizes, reader.width, reader.depth)
 
 
 def build_sized(network: Spec, sizes: Sizes, diffusion: DiffusionConfig) -> nn.Module:

@@ -16,6 +16,7 @@ from couette.data.tokenizer import Tokenizer
 from couette.denoiser import Denoiser, NoisyClassifier, build_denoiser
 from couette.errors import ConfigError
 from couette.exact import Ideal, World
+from couette.networks.text import Reader
 from couette.networks.vae import VAE
 from couette.registry import CODECS
 from couette.runtime import Runtime
@@ -62,11 +63,21 @@ class ClassifierModel:
 class Parts(NamedTuple):
     """What a model has beside its network, made before that was trained and not changed since.
 
-    tokenizer: of a model that reads captions. autoencoder: of one that works on latents.
+    tokenizer: of a model that reads captions. autoencoder: of one that works on latents. reader: of
+    one that is told what an encoder makes of words, instead of reading them itself.
     """
 
     tokenizer: Tokenizer | None = None
     autoencoder: VAE | None = None
+    reader: Reader | None = None
+
+    def words(self, config: ModelConfig, runtime: Runtime) -> Words | None:
+        """How captions are told to the model; None where they are not."""
+        if self.tokenizer is None:
+            return None
+        if self.reader is not None:
+            self.reader.to(runtime.device)
+        return Words(self.tokenizer, config.text.length, self.reader)
 
 
 def codec_of(config: ModelConfig, parts: Parts, runtime: Runtime) -> Codec:
@@ -94,8 +105,7 @@ def assemble(
     codec = codec_of(config, parts, denoiser.runtime)
     wants: frozenset[str] = getattr(network, "wants", frozenset())
     classes = config.classes if "label" in wants else ()
-    tokens = parts.tokenizer
-    words = None if tokens is None else Words(tokens, config.text.length)
+    words = parts.words(config, denoiser.runtime)
     return Model(denoiser, codec, Conditioning(classes, words), config)
 
 

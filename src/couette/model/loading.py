@@ -7,7 +7,7 @@ weights must be equal to what was built.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +19,16 @@ from couette.contracts import Codec
 from couette.data.tokenizer import Tokenizer
 from couette.denoiser import NoisyClassifier, build_denoiser
 from couette.errors import CheckpointError, ConfigError, ShapeError
-from couette.model.describing import Unfilled, build_autoencoder, build_network, outline
+from couette.model.describing import (
+    Unfilled,
+    build_autoencoder,
+    build_network,
+    build_reader,
+    outline,
+)
 from couette.model.holding import ClassifierModel, Model, Parts, assemble
+from couette.networks.clip import Clip
+from couette.networks.text import Reader
 from couette.networks.vae import VAE
 from couette.registry import CODECS
 from couette.runtime import Runtime
@@ -32,6 +40,7 @@ AVERAGE = "average.safetensors"
 WEIGHTS = "network.safetensors"
 TOKENIZER = "tokenizer.json"
 AUTOENCODER = "autoencoder.safetensors"
+READER = "reader.safetensors"
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
@@ -89,14 +98,31 @@ def load_parts(folder: Path, config: ModelConfig, runtime: Runtime) -> Parts:
         CheckpointError, ConfigError, ShapeError: something is missing, damaged or does not fit.
     """
     tokenizer = None if config.text.encoder == "none" else load_tokenizer(folder, config)
-    if config.autoencoder is None:
-        return Parts(tokenizer)
-    path = folder / AUTOENCODER
+    autoencoder = reader = None
+    if config.autoencoder is not None:
+        found = _filled(folder / AUTOENCODER, lambda: build_autoencoder(config))
+        autoencoder = cast(VAE, runtime.place(found).eval())
+    if config.reader is not None:
+        found = _filled(folder / READER, lambda: build_reader(config))
+        reader = cast(Reader, found.to(runtime.device).eval())
+    return Parts(tokenizer, autoencoder, reader)
+
+
+def _filled(path: Path, build: Callable[[], nn.Module]) -> nn.Module:
+    """What was built, with the weights of a file."""
     weights = read_tensors(path)
     with torch.random.fork_rng(devices=[]), Unfilled():
-        network = build_autoencoder(config)
+        network = build()
     load_weights(network, weights, str(path))
-    return Parts(tokenizer, cast(VAE, runtime.place(network).eval()))
+    return network
+
+
+def load_encoder(
+    folder: Path, *, average: bool = True, runtime: Runtime | None = None
+) -> tuple[ModelConfig, Clip, Tokenizer]:
+    """Load an encoder of pictures and words, what it is, and its tokenizer; as `load_model`."""
+    config, network, _ = _loaded(folder, "contrastive", average, runtime)
+    return config, cast(Clip, network), load_tokenizer(folder, config)
 
 
 def load_autoencoder(
@@ -138,6 +164,7 @@ def load_classifier(
 
 _USES = {
     "autoencoder": "an autoencoder; train on its latents with --codec latent:run={}",
+    "contrastive": "an encoder of pictures and words; search with it: couette search {} WORDS DATA",
     "classifier": "a classifier; draw with a model and give it as --guider classifier:run={}",
     "diffusion": "a model that makes pictures; train a classifier with --recipe classifier",
 }

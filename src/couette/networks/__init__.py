@@ -5,7 +5,7 @@ here. It takes (x, told, cond) and gives back a tensor of x's shape. One that do
 it is told of the time declares `blind=True`, one for points in the plane `points=True`.
 """
 
-from couette.networks import encoder, vae  # noqa: F401  (they register themselves)
+from couette.networks import clip, encoder, vae  # noqa: F401  (they register themselves)
 from couette.networks.basic import BasicUNet
 from couette.networks.berkeley import BerkeleyUNet
 from couette.networks.diffusers_config import (

@@ -7,6 +7,7 @@ a file imported here.
 from couette.recipes.autoencoder import autoencoder
 from couette.recipes.berkeley import berkeley_class, berkeley_time, denoiser
 from couette.recipes.classifier import classifier
+from couette.recipes.clip import clip
 from couette.recipes.course import course_basic, course_unet, ddpm
 from couette.recipes.default import default, digits, points
 from couette.recipes.fitting import fit
@@ -27,6 +28,7 @@ __all__ = [
     "berkeley_class",
     "berkeley_time",
     "classifier",
+    "clip",
     "course_basic",
     "course_unet",
     "ddpm",

@@ -8,11 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from couette.codecs import Latents
-from couette.conditioners import Captions, Words
-from couette.config import STATES, AutoencoderConfig, ModelConfig, RunConfig, spec
+from couette.conditioners import Captions
+from couette.config import (
+    STATES,
+    AutoencoderConfig,
+    ModelConfig,
+    ReaderConfig,
+    RunConfig,
+    spec,
+)
 from couette.contracts import Ask, Codec, Objective
 from couette.data import Dataset, Progress
-from couette.data.tokenizer import Tokenizer
 from couette.discrete import objective_for
 from couette.errors import ConfigError, DataError
 from couette.model import Parts, assemble, build_network, codec_of
@@ -41,8 +47,9 @@ def enough(data: Dataset) -> None:
 def model_config(
     config: RunConfig,
     data: Dataset,
-    tokenizer: Tokenizer | None = None,
+    parts: Parts,
     autoencoder: AutoencoderConfig | None = None,
+    reader: ReaderConfig | None = None,
 ) -> ModelConfig:
     """What a model trained so is, as data; without classes where the network can't be told them.
 
@@ -50,8 +57,9 @@ def model_config(
         ConfigError, ShapeError: a network that does not fit the data.
     """
     text = config.text
-    if tokenizer is not None:
-        text = text.model_copy(update={"vocabulary": tokenizer.size, "tokenizer": None})
+    if parts.tokenizer is not None:
+        own = {"vocabulary": parts.tokenizer.size, "tokenizer": None, "run": None}
+        text = text.model_copy(update=own)
     described = ModelConfig(
         recipe=config.recipe,
         objective=config.objective,
@@ -63,6 +71,7 @@ def model_config(
         autoencoder=autoencoder,
         diffusion=config.diffusion,
         text=text,
+        reader=reader,
         network=config.network,
         sampling=config.sampling,
         data=f"{data.name}: {data.describe().splitlines()[0]}",
@@ -161,9 +170,8 @@ def _stream(
     parts: Parts,
 ) -> Stream:
     codec = codec_of(model, parts, runtime)
-    captions = None
-    if parts.tokenizer is not None:
-        captions = Captions(Words(parts.tokenizer, model.text.length), data.texts or ())
+    words = parts.words(model, runtime)
+    captions = None if words is None else Captions(words, data.texts or ())
     return Stream(
         data,
         codec,

@@ -24,6 +24,13 @@ Samples may repeat training pictures; `couette eval` shows each beside its neare
 couette train DATA --codec latent:run={run}
 ```""",
     ),
+    "contrastive": (
+        "An encoder of pictures and words",
+        """```
+couette search {run} "a cat" DATA
+couette train DATA --recipe text-to-image --text.encoder clip --text.run {run}
+```""",
+    ),
     "classifier": (
         "A classifier of noised pictures",
         """```

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from PIL.Image import Image
@@ -11,8 +12,10 @@ from torch import Tensor
 from couette.config import ModelConfig, SamplingConfig
 from couette.contracts import Ask, Level
 from couette.data import Dataset, to_float
+from couette.evaluation.retrieval import embed_pictures, embed_texts, zero_shot
 from couette.generate import finished, in_turn, shortened, steps
 from couette.model import Model
+from couette.networks.clip import Clip
 from couette.recipes.answers import answers
 from couette.render import beside, columns_for, dye, grid, strip
 from couette.runtime import evaluating
@@ -46,6 +49,8 @@ def preview(models: dict[str, Model], data: Dataset, seed: int, stop: Stop) -> I
         return answers(models, data, seed)
     if model.config.objective.name == "autoencoder":
         return reconstructed(models, data)
+    if model.config.objective.name == "contrastive":
+        return matched(models, data)
     times = model.config.diffusion.times
     if times.name == "fixed":
         return denoised(models, data, float(times.settings.get("sigma", 0.5)), seed)
@@ -77,6 +82,24 @@ def reconstructed(models: dict[str, Model], data: Dataset) -> Image:
         with torch.no_grad(), evaluating(each.network):
             rows[name] = each.network(x, torch.zeros(len(x)), {}).float().cpu()
     return strip(rows)
+
+
+def matched(models: dict[str, Model], data: Dataset) -> Image:
+    """Pictures, each above the caption that each encoder thinks is its own, of sixteen times as
+    many."""
+    index = torch.linspace(0, len(data) - 1, min(256, len(data))).long()
+    texts = [(data.texts or ())[i] for i in index.tolist()]
+    shown = index[:: max(1, len(index) // WORDED)][:WORDED]
+    sheets = {}
+    for name, each in models.items():
+        network, words = cast(Clip, each.network), each.conditioner.words
+        assert words is not None
+        runtime = each.denoiser.runtime
+        found = embed_texts(network, words, texts, runtime)
+        best = zero_shot(embed_pictures(network, data, shown, runtime), found)
+        pictures = to_float(data.pictures(shown))
+        sheets[name] = grid(pictures, labels=[texts[i] for i in best.tolist()])
+    return beside(sheets)
 
 
 def denoised(models: dict[str, Model], data: Dataset, sigma: float, seed: int) -> Image:

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
-from couette.conditioners import Words
-from couette.config import TextConfig
+import torch
+
+from couette.config import ReaderConfig, TextConfig
 from couette.data import Dataset
 from couette.data.tokenizer import Tokenizer
-from couette.errors import DataError, InputError
-from couette.model import TOKENIZER
-from couette.storage import read_text
+from couette.errors import CheckpointError, DataError, InputError
+from couette.model import TOKENIZER, load_encoder, load_parts, read_config
+from couette.networks.text import Reader
+from couette.runs import find_model
+from couette.runtime import Runtime
+from couette.storage import read_text, tensor_bytes
 
 LONGEST = 77
 """Tokens of a caption, where no length is asked for: as many as CLIP reads."""
 
 
-def reading(
-    config: TextConfig, data: Dataset, checkpoint: Path | None = None
-) -> tuple[Words | None, list[str]]:
+class Read(NamedTuple):
     """What a run reads captions with, and what was found in them.
+
+    tokenizer, length: None and 0 for a run that reads none. reader, described: the encoder that the
+    network is told the words by, and what it is as data.
+    """
+
+    tokenizer: Tokenizer | None = None
+    length: int = 0
+    reader: Reader | None = None
+    described: ReaderConfig | None = None
+    notes: tuple[str, ...] = ()
+
+
+def reading(config: TextConfig, data: Dataset, checkpoint: Path | None = None) -> Read:
+    """How a run reads the captions of its data.
 
     Args:
         config: whether, and how.
@@ -28,10 +46,10 @@ def reading(
 
     Raises:
         DataError: no captions, or some are missing and that is to be refused.
-        InputError: a tokenizer that can't be read.
+        InputError: a tokenizer that can't be read, or no encoder where one is asked for.
     """
     if config.encoder == "none":
-        return None, []
+        return Read()
     texts = data.texts or ()
     without = [i for i, text in enumerate(texts) if not text.strip()]
     if len(without) == len(texts):
@@ -52,8 +70,12 @@ def reading(
         notes.append(f"{len(without):,} {have} no caption and teach without one: {first}.")
     if len(set(texts)) == 1:
         notes.append("All captions are the same: a prompt will change nothing.")
-    tokenizer = _tokenizer(config, texts, checkpoint)
-    length = config.length or min(tokenizer.longest(set(texts)), LONGEST)
+    reader = described = None
+    if config.encoder == "clip":
+        tokenizer, length, reader, described = _encoder(config, checkpoint)
+    else:
+        tokenizer = _tokenizer(config, texts, checkpoint)
+        length = config.length or min(tokenizer.longest(set(texts)), LONGEST)
     cut = sum(
         tokenizer((text,), length).cut for text in set(texts) if len(text.encode()) > length - 2
     )
@@ -63,7 +85,31 @@ def reading(
             "--text.length allows more."
         )
     notes.append(f"captions of up to {length} tokens, of {tokenizer.size:,} there are")
-    return Words(tokenizer, length), notes
+    return Read(tokenizer, length, reader, described, tuple(notes))
+
+
+def _encoder(
+    config: TextConfig, checkpoint: Path | None
+) -> tuple[Tokenizer, int, Reader, ReaderConfig]:
+    """The encoder of the run that is named, with its tokenizer, or that of the run's checkpoint."""
+    runtime = Runtime(threads=torch.get_num_threads())
+    if checkpoint is not None:
+        kept = read_config(checkpoint)
+        parts = load_parts(checkpoint, kept, runtime)
+        if parts.tokenizer is None or parts.reader is None or kept.reader is None:
+            raise CheckpointError(f"{checkpoint} holds no encoder of words; it is of another run.")
+        return parts.tokenizer, kept.text.length, parts.reader, kept.reader
+    if config.run is None:
+        raise InputError(
+            "The text encoder 'clip' needs its run; train one with --recipe clip and name it: "
+            "--text.run RUN."
+        )
+    held, network, tokenizer = load_encoder(find_model(Path(config.run)), runtime=runtime)
+    reader = network.reader
+    digest = hashlib.sha256(tensor_bytes(reader.state_dict())).hexdigest()
+    width, depth = reader.norm.normalized_shape[0], len(reader.blocks)
+    described = ReaderConfig(width=width, depth=depth, digest=digest)
+    return tokenizer, held.text.length, reader, described
 
 
 def _tokenizer(config: TextConfig, texts: tuple[str, ...], checkpoint: Path | None) -> Tokenizer:

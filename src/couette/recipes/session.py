@@ -29,7 +29,7 @@ from couette.errors import (
     StorageError,
 )
 from couette.generate import steps
-from couette.model import AUTOENCODER, CONFIG, TOKENIZER, Model, Parts, assemble
+from couette.model import AUTOENCODER, CONFIG, READER, TOKENIZER, Model, Parts, assemble
 from couette.recipes.building import build_trainer, build_trial, enough, model_config
 from couette.recipes.cadence import Cadence
 from couette.recipes.card import card
@@ -103,15 +103,16 @@ class Session:
         config = config.replace(data={"source": located(self._given)})
         self.data: Splits = open_data(config.data)
         enough(self.data.train)
-        words, notes = reading(config.text, self.data.train, checkpoint)
-        self._word_notes = notes
-        if words is not None:
-            config = config.replace(text={"length": words.length})
+        read = reading(config.text, self.data.train, checkpoint)
+        self._word_notes = read.notes
+        if read.tokenizer is not None:
+            config = config.replace(text={"length": read.length})
         self.config = fit(config, self.data.train)
-        tokenizer = None if words is None else words.tokenizer
         described, autoencoder = encoding(self.config, self.data.train, checkpoint)
-        self.parts = Parts(tokenizer, autoencoder)
-        self.model_config = model_config(self.config, self.data.train, tokenizer, described)
+        self.parts = Parts(read.tokenizer, autoencoder, read.reader)
+        self.model_config = model_config(
+            self.config, self.data.train, self.parts, described, read.described
+        )
         if resume:
             same_run(self.folder, self.config, self.data.train, self._given)
         if checkpoint is not None:
@@ -247,6 +248,8 @@ class Session:
             files[TOKENIZER] = self.parts.tokenizer.text.encode()
         if self.parts.autoencoder is not None:
             files[AUTOENCODER] = storage.tensor_bytes(self.parts.autoencoder.state_dict())
+        if self.parts.reader is not None:
+            files[READER] = storage.tensor_bytes(self.parts.reader.state_dict())
         path = self.folder.save(step, files, self.config.training.keep)
         self._saved = step
         storage.write_bytes(self.folder.card, card(self, step).encode())

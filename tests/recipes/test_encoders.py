@@ -1,0 +1,146 @@
+"""Encoders of pictures and words: searched with, measured, and told to a model that draws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import couette
+from couette import api
+from couette.errors import CheckpointError, InputError
+from couette.model import READER, load_encoder, load_model
+from couette.runs import find_model
+from recipes.test_text import folder
+from small_runs import digests, losses, session
+
+CAPTIONS = ("a red picture", "a green picture", "a blue picture, and quite a long caption")
+CLIP: dict[str, Any] = {
+    "network": "clip:width=16,depth=1,eye=8,embedding=8",
+    "training": {"batch": 8, "save_every": 3},
+}
+TINY: dict[str, Any] = {
+    "network": "unet:size=tiny,width=16,reading=1",
+    "training": {"batch": 8, "save_every": 3},
+    "sampling": {"steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder(tmp_path_factory.mktemp("encoders") / "data", CAPTIONS, count=30)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    out = tmp_path_factory.mktemp("encoders") / "clip"
+    settings = {**CLIP, "data": {"source": str(data), "holdout": 0.3}}
+    losses(session(out, settings, recipe="clip", length={"steps": 30}))
+    return out
+
+
+def told(out: Path, data: Path, clip: Path | None, steps: int = 4) -> Any:
+    text = {"encoder": "clip"} | ({} if clip is None else {"run": str(clip)})
+    settings = {**TINY, "data": {"source": str(data)}, "text": text}
+    return session(out, settings, recipe="text-to-image", length={"steps": steps})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, data: Path, clip: Path) -> Path:
+    out = tmp_path_factory.mktemp("encoders") / "run"
+    losses(told(out, data, clip))
+    return out
+
+
+class TestEncoder:
+    def test_its_pictures_and_its_card(self, clip: Path) -> None:
+        assert list((clip / "samples").glob("step_*.png"))
+        assert "couette search" in (clip / "README.md").read_text(encoding="utf-8")
+
+    def test_search_finds_colours(self, clip: Path, data: Path) -> None:
+        """Thirty steps tell three colours apart."""
+        found = couette.search(clip, "a red picture", count=5)
+        assert found.texts == ("a red picture",) * 5
+        assert (found.pictures[:, 0] > found.pictures[:, 1:].amax(1)).all()
+        assert list(found.near) == sorted(found.near, reverse=True)
+        elsewhere = couette.search(clip, "a green picture", data, count=3)
+        assert elsewhere.texts == ("a green picture",) * 3
+
+    def test_searched_by_the_command(
+        self, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from couette.cli import main
+
+        out = tmp_path / "found.png"
+        with pytest.raises(SystemExit) as stop:
+            main(
+                ["search", str(clip), "a red picture", "--count", "2", "--out", str(out), "--json"]
+            )
+        assert stop.value.code == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert [each["text"] for each in answer["pictures"]] == ["a red picture"] * 2
+        with Image.open(out) as image:
+            assert image.width > 32
+
+    def test_measured(self, clip: Path, tmp_path: Path) -> None:
+        report, paths = api.evaluate(clip, out=tmp_path)
+        assert report.json()["what"] == "encoder"
+        assert report.json()["to_text"][1] > 0.8  # type: ignore[index]
+        assert [path.name for path in paths] == ["report.json", "report.txt"]
+
+    @pytest.mark.parametrize(("words", "count"), [("  ", 3), ("red", 0)])
+    def test_nothing_to_search(self, clip: Path, words: str, count: int) -> None:
+        with pytest.raises(InputError):
+            couette.search(clip, words, count=count)
+
+    def test_it_draws_nothing(self, clip: Path) -> None:
+        with pytest.raises(CheckpointError, match="an encoder of pictures and words; search"):
+            couette.sample(clip, count=1)
+
+
+class TestTold:
+    def test_the_model_holds_the_encoder(self, run: Path, clip: Path) -> None:
+        checkpoint = find_model(run)
+        assert (checkpoint / READER).exists()
+        model = load_model(checkpoint)
+        words = model.conditioner.words
+        assert words is not None and words.reader is not None and words.features == 16
+        _, network, _ = load_encoder(find_model(clip))
+        ids = words.tokenizer(["a red picture"], words.length)
+        expected = network.eval().read(ids.ids, ids.mask)[0]
+        torch.testing.assert_close(words(["a red picture"])["text"], expected.detach())
+        assert str(clip) not in (checkpoint / "model.json").read_text(encoding="utf-8")
+
+    def test_it_is_not_trained_on(self, run: Path, clip: Path) -> None:
+        _, network, _ = load_encoder(find_model(clip))
+        kept = load_model(find_model(run)).conditioner.words
+        assert kept is not None and kept.reader is not None
+        own = network.reader.state_dict()
+        assert all(torch.equal(v, own[name]) for name, v in kept.reader.state_dict().items())
+
+    def test_prompts_are_drawn(self, run: Path) -> None:
+        drawn = couette.sample(run, count=2, prompt=["a red picture", "🦊"], seed=1)
+        assert drawn.shape == (2, 3, 16, 16) and drawn.isfinite().all()
+        plain = couette.sample(run, count=2, seed=1)
+        assert torch.equal(couette.sample(run, count=2, prompt="", seed=1), plain)
+
+    def test_resumed_to_the_bit_without_the_encoders_run(
+        self, run: Path, data: Path, clip: Path, tmp_path: Path
+    ) -> None:
+        moved = tmp_path / "clip"
+        moved.symlink_to(clip)
+        losses(told(tmp_path / "part", data, moved), stop_after=3)
+        moved.unlink()
+        losses(session(tmp_path / "part", {}, resume=True))
+        assert digests(tmp_path / "part") == digests(run)
+
+    def test_what_is_refused(self, run: Path, data: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="needs its run; train one with --recipe clip"):
+            told(tmp_path / "run", data, None)
+        with pytest.raises(CheckpointError, match="makes pictures"):
+            told(tmp_path / "run", data, run)
+        assert not (tmp_path / "run").exists()
