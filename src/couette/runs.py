@@ -65,6 +65,18 @@ class RunFolder:
     def exists(self) -> bool:
         return self.config_path.exists()
 
+    def begun(self) -> bool:
+        """Whether there is more than a plan."""
+        return self.exists() and (self.facts_path.exists() or self.checkpoints.exists())
+
+    def plan(self, config: RunConfig) -> None:
+        """Write the settings of a run that other runs must come before.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        self.write_config(config)
+
     def begin(self, config: RunConfig, facts: Mapping[str, Any]) -> None:
         """Write what is known when a run begins.
 
@@ -72,7 +84,7 @@ class RunFolder:
             InputError: a run is there already.
             StorageError: the disk refuses.
         """
-        if self.exists():
+        if self.begun():
             raise InputError(
                 f"{self.path} already holds a run; go on with --resume, or give another --out."
             )

@@ -12,8 +12,11 @@ from PIL import Image
 
 import couette
 from couette import api
+from couette.config import DataConfig, TextConfig
+from couette.data import open_data
 from couette.errors import CheckpointError, InputError
 from couette.model import READER, load_encoder, load_model
+from couette.recipes.reading import reading
 from couette.runs import find_model
 from recipes.test_text import folder
 from small_runs import digests, losses, session
@@ -46,7 +49,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 def told(out: Path, data: Path, clip: Path | None, steps: int = 4) -> Any:
     text = {"encoder": "clip"} | ({} if clip is None else {"run": str(clip)})
     settings = {**TINY, "data": {"source": str(data)}, "text": text}
-    return session(out, settings, recipe="text-to-image", length={"steps": steps})
+    return session(out, settings, recipe="text-to-pixels", length={"steps": steps})
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +142,9 @@ class TestTold:
         assert digests(tmp_path / "part") == digests(run)
 
     def test_what_is_refused(self, run: Path, data: Path, tmp_path: Path) -> None:
+        config = TextConfig(encoder="clip")
         with pytest.raises(InputError, match="needs its run; train one with --recipe clip"):
-            told(tmp_path / "run", data, None)
+            reading(config, open_data(DataConfig(source=str(data))).train)
         with pytest.raises(CheckpointError, match="makes pictures"):
             told(tmp_path / "run", data, run)
         assert not (tmp_path / "run").exists()

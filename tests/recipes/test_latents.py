@@ -10,11 +10,12 @@ import torch
 
 from couette import api
 from couette.codecs import Latents
-from couette.config import spec
-from couette.data import to_float
+from couette.config import DataConfig, RunConfig, spec
+from couette.data import open_data, to_float
 from couette.errors import CheckpointError, ConfigError, ShapeError
 from couette.evaluation.reconstruction import reconstruction
 from couette.model import AUTOENCODER, load_autoencoder, load_model
+from couette.recipes.encoding import encoding
 from couette.runs import RunFolder, find_model
 from small_runs import digests, losses, session
 
@@ -127,8 +128,9 @@ class TestOnLatents:
         def begun(**settings: Any) -> None:
             session(tmp_path / "run", {**TINY, **settings}, length={"steps": 1})
 
+        config = RunConfig(codec=spec("latent"))
         with pytest.raises(ConfigError, match="needs an autoencoder; train one with --recipe"):
-            begun(codec="latent")
+            encoding(config, open_data(DataConfig(**DATA)).train)
         with pytest.raises(CheckpointError, match="makes pictures"):
             begun(codec=spec("latent", run=str(run)))
         with pytest.raises(ConfigError, match="takes pictures of 1 channels"):

@@ -50,13 +50,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     out = tmp_path_factory.mktemp("words") / "run"
     settings = {**TINY, "data": {"source": str(data)}}
-    losses(session(out, settings, recipe="text-to-image", length={"steps": 4}))
+    losses(session(out, settings, recipe="text-to-pixels", length={"steps": 4}))
     return out
 
 
 def prepared(tmp_path: Path, source: Path, **text: Any) -> Any:
     settings = {**TINY, "data": {"source": str(source)}, "text": text}
-    return session(tmp_path / "run", settings, recipe="text-to-image", length={"steps": 2})
+    return session(tmp_path / "run", settings, recipe="text-to-pixels", length={"steps": 2})
 
 
 class TestWhatIsKept:
@@ -86,7 +86,7 @@ class TestWhatIsKept:
 
     def test_resumed_to_the_bit(self, run: Path, data: Path, tmp_path: Path) -> None:
         settings = {**TINY, "data": {"source": str(data)}}
-        part = session(tmp_path, settings, recipe="text-to-image", length={"steps": 4})
+        part = session(tmp_path, settings, recipe="text-to-pixels", length={"steps": 4})
         losses(part, stop_after=3)
         losses(session(tmp_path, {}, resume=True))
         assert digests(tmp_path) == digests(run)
@@ -121,7 +121,7 @@ class TestWhatIsSaid:
     def test_a_network_that_reads_nothing(self, data: Path, tmp_path: Path) -> None:
         settings = {**TINY, "data": {"source": str(data)}, "network": "basic"}
         with pytest.raises(ConfigError, match="'basic' reads no captions"):
-            session(tmp_path / "run", settings, recipe="text-to-image", length={"steps": 1})
+            session(tmp_path / "run", settings, recipe="text-to-pixels", length={"steps": 1})
 
     def test_a_tokenizer_that_is_given(self, data: Path, tmp_path: Path) -> None:
         given = Tokenizer.learned(["a red picture"] * 3, 270)

@@ -10,7 +10,8 @@ from typing import Any
 from couette.config import RunConfig, Spec
 from couette.data import POINTS, is_gone
 from couette.errors import DataError, InputError
-from couette.recipes import RECIPES, Event, Session
+from couette.recipes import RECIPES, Began, Event, Session, Staged
+from couette.recipes.stages import needed, staged
 from couette.runs import RunFolder
 
 Given = Mapping[str, Any]
@@ -35,7 +36,7 @@ def train(
     minutes: float | None = None,
     seed: int | None = None,
     resume: bool = False,
-    watch: Callable[[Event], None] | None = None,
+    watch: Callable[[Event | Began], None] | None = None,
     **settings: Given | Spec | str,
 ) -> Run:
     """Train a model.
@@ -79,8 +80,8 @@ def begin(
     resume: bool = False,
     settings: Mapping[str, Given | Spec | str] | None = None,
     tell: Callable[[str], None] = lambda text: None,
-) -> Session:
-    """Prepare a run without starting it; arguments as for `train`.
+) -> Session | Staged:
+    """Prepare a run without starting it, or the runs that it needs first; arguments as for `train`.
 
     Raises:
         CouetteError: what was asked can't be done; nothing was written.
@@ -114,6 +115,9 @@ def begin(
             f"couette train NEWPATH --resume --out {out}."
         )
     folder = Path(out) if out else new_folder(config)
+    whole = resume and RunFolder(folder).begun()
+    if not whole and (staged(config, folder) if resume else needed(config)):
+        return Staged(config, folder, resume=resume, tell=tell)
     return Session(config, folder, resume=resume, tell=tell)
 
 

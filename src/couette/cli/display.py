@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from couette.recipes import Drawn, Event, Note, Saved
+from couette.recipes import Began, Drawn, Event, Note, Saved
 from couette.training import Progress as Trained
 
 _QUIET = 5.0
@@ -69,8 +69,10 @@ class Display:
             self.console.print(escape(line))
         self.console.print(f"run {escape(str(path))}")
 
-    def show(self, event: Event) -> None:
+    def show(self, event: Event | Began) -> None:
         match event:
+            case Began():
+                self._began(event)
             case Trained():
                 self._trained(event)
             case Drawn(path, step):
@@ -80,6 +82,22 @@ class Display:
                     self._emit(event="saved", path=str(path), step=step)
             case Note(text):
                 self._say(text, event="note", note=text)
+
+    def _began(self, stage: Began) -> None:
+        """A new stage: its notes, and a bar and a mean of its own."""
+        self._smooth, self._seen, self._speed = None, 0, _Speed()
+        if self._task is not None:
+            self.bar.remove_task(self._task)
+            self._task = None
+        if self.as_json:
+            notes = list(stage.notes)
+            self._emit(
+                event="stage", name=stage.name, number=stage.number, of=stage.of, notes=notes
+            )
+            return
+        self.console.print()
+        for line in stage.notes:
+            self.console.print(escape(line))
 
     def _read(self) -> None:
         """Look at the losses since the last look, all at once: a look waits for the device."""

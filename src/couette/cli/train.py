@@ -15,7 +15,7 @@ from couette import api
 from couette.cli.display import Display
 from couette.cli.options import ALIASES, normal_flags, parse_config, take_flag, told
 from couette.errors import InputError
-from couette.recipes import Session
+from couette.recipes import Session, Staged
 from couette.runs import RunFolder
 
 HELP = """couette train [DATA] [--recipe NAME] [--out RUN] [--steps N | --epochs E | --minutes M] …
@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def prepare(arguments: list[str]) -> tuple[Session, bool]:
+def prepare(arguments: list[str]) -> tuple[Session | Staged, bool]:
     """The session that the arguments ask for, and whether JSON is wanted.
 
     Raises:
@@ -124,7 +124,7 @@ def _data(arguments: list[str]) -> tuple[str | None, list[str]]:
     return source, rest
 
 
-def _closing(session: Session, as_json: bool) -> None:
+def _closing(session: Session | Staged, as_json: bool) -> None:
     """Where the pictures are, and what to type next."""
     path, step = session.folder.path, session.trainer.step
     if as_json:

@@ -12,17 +12,20 @@ from couette.recipes.course import course_basic, course_unet, ddpm
 from couette.recipes.default import default, digits, points
 from couette.recipes.fitting import fit
 from couette.recipes.session import Drawn, Event, Note, Saved, Session
+from couette.recipes.stages import Began, Staged
 from couette.recipes.states import absorbing, multinomial
-from couette.recipes.text import text_to_image
+from couette.recipes.text import text_to_image, text_to_pixels
 from couette.registry import RECIPES
 
 __all__ = [
     "RECIPES",
+    "Began",
     "Drawn",
     "Event",
     "Note",
     "Saved",
     "Session",
+    "Staged",
     "absorbing",
     "autoencoder",
     "berkeley_class",
@@ -39,4 +42,5 @@ __all__ = [
     "multinomial",
     "points",
     "text_to_image",
+    "text_to_pixels",
 ]

@@ -6,7 +6,7 @@ from couette.config import ModelConfig, RunConfig, Spec, spec
 from couette.data import Dataset
 from couette.errors import ConfigError, ShapeError
 from couette.model import without_memory
-from couette.registry import CHAINS, NETWORKS, PARTS
+from couette.registry import CHAINS, CODECS, NETWORKS, PARTS
 
 AUTO = "auto"
 
@@ -28,7 +28,8 @@ def fit(config: RunConfig, data: Dataset) -> RunConfig:
                 "The network 'auto' is sized from the data and takes no settings; name a network "
                 f"to set {given}, for instance --network unet."
             )
-        config = config.replace(network=network_for(data))
+        latent = bool(CODECS.trait(config.codec.name, "latents"))
+        config = config.replace(network=network_for(data, latent=latent))
     elif data.points and not NETWORKS.trait(config.network.name, "points"):
         raise ShapeError(
             f"The network '{config.network.name}' is for pictures, and '{data.name}' holds points "
@@ -53,11 +54,13 @@ def batch_for(data: Dataset) -> int:
     return 32 if len(data) < 1_000 else 64 if len(data) < 10_000 else 128
 
 
-def network_for(data: Dataset) -> Spec:
-    """The default network for these data."""
+def network_for(data: Dataset, *, latent: bool = False) -> Spec:
+    """The default network for these data, or for latents of them."""
     if data.points:
         return spec("points")
     side = max(data.height, data.width)
+    if latent:  # a latent is a patch of pixels already
+        return spec("unet", size="tiny" if side <= 64 else "small", patch=1)
     return spec("unet", size="tiny" if side <= 32 else "small" if side <= 64 else "base")
 
 

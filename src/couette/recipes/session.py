@@ -80,6 +80,7 @@ class Session:
         out: the run's folder.
         resume: go on from the newest checkpoint in `out`.
         tell: called with what takes long while the run is prepared, before it is begun.
+        data: the pictures, where they are open already.
 
     Raises:
         CouetteError: whatever can't be as asked; nothing has been written then.
@@ -92,6 +93,7 @@ class Session:
         *,
         resume: bool = False,
         tell: Callable[[str], None] = lambda text: None,
+        data: Splits | None = None,
     ) -> None:
         self.folder = RunFolder(out)
         if self.folder.exists() and not resume:
@@ -101,7 +103,7 @@ class Session:
         checkpoint = self._checkpoint() if resume else None
         self._given = config.data.source
         config = config.replace(data={"source": located(self._given)})
-        self.data: Splits = open_data(config.data)
+        self.data: Splits = data or open_data(config.data)
         enough(self.data.train)
         read = reading(config.text, self.data.train, checkpoint)
         self._word_notes = read.notes
@@ -113,7 +115,7 @@ class Session:
         self.model_config = model_config(
             self.config, self.data.train, self.parts, described, read.described
         )
-        if resume:
+        if resume and self.folder.begun():
             same_run(self.folder, self.config, self.data.train, self._given)
         if checkpoint is not None:
             same_network(self.folder, self.config, checkpoint)
@@ -162,7 +164,7 @@ class Session:
         """
         self._check_room()
         with self.folder.held(), Signals(self._stop):
-            if not self.folder.exists():
+            if not self.folder.begun():
                 self.folder.begin(self.config, self._facts())
             elif self.folder.newest() == self._from:
                 self.folder.write_config(self.config)

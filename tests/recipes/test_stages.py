@@ -1,0 +1,148 @@
+"""One command for all: stages are runs of their own, taken up where they were left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import couette
+from couette import api
+from couette.config import spec
+from couette.data import open_data
+from couette.errors import CheckpointError, DataError, InputError
+from couette.model import load_model
+from couette.recipes import Began, Staged
+from couette.recipes.session import Session
+from couette.recipes.stages import AUTOENCODER, ENCODER, needed, stage_config, staged
+from couette.registry import RECIPES
+from couette.runs import RunFolder, find_model
+from couette.training import Progress
+from recipes.test_text import folder
+from small_runs import FAST, digests
+
+CAPTIONS = ("a red picture", "a green picture", "a blue picture")
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder(tmp_path_factory.mktemp("stages") / "data", CAPTIONS)
+
+
+def begun(out: Path, data: Path | None, *, resume: bool = False, **settings: Any) -> Any:
+    given = {
+        **FAST,
+        "network": "unet:size=tiny,width=16,patch=1,reading=1",
+        "training": {"batch": 8, "save_every": 2},
+        "sampling": {"steps": 2},
+    }
+    return api.begin(
+        None if data is None else str(data),
+        out=out,
+        recipe=None if resume else "text-to-image",
+        length={} if resume else {"steps": STEPS},
+        settings=settings or None if resume else {**given, **settings},
+        resume=resume,
+    )
+
+
+def watched(run: Any, stop: tuple[str, int] | None = None) -> list[tuple[str, int]]:
+    """The stages and steps that a run goes through, to the end or until one of them."""
+    name, found = "", list[tuple[str, int]]()
+    if isinstance(run, Staged):
+        name = run._name
+    events = run.run()
+    for event in events:
+        if isinstance(event, Began):
+            name = event.name
+        if isinstance(event, Progress):
+            found.append((name, event.step))
+            if found[-1] == stop:
+                break
+    events.close()
+    return found
+
+
+WHOLE = [(name, step) for name in (ENCODER, AUTOENCODER, "") for step in range(1, STEPS + 1)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    out = tmp_path_factory.mktemp("stages") / "whole"
+    assert watched(begun(out, data)) == WHOLE
+    return out
+
+
+def test_each_stage_is_a_run(whole: Path) -> None:
+    objectives = {
+        name: RunFolder(whole / name).config().objective.name for name in (ENCODER, AUTOENCODER)
+    }
+    assert objectives == {ENCODER: "contrastive", AUTOENCODER: "autoencoder"}
+    assert RunFolder(whole / AUTOENCODER).config().network.settings["factor"] == 2
+    report, _ = api.evaluate(whole / ENCODER)
+    assert report.json()["what"] == "encoder"
+
+
+def test_the_model_needs_none_of_them(whole: Path, tmp_path: Path) -> None:
+    model = load_model(find_model(whole))
+    assert model.shape == (4, 8, 8)
+    assert model.conditioner.words is not None and model.conditioner.words.reader is not None
+    drawn = couette.sample(model, count=2, prompt="a red picture")
+    assert drawn.shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize("stop", [(ENCODER, 2), (AUTOENCODER, 1), (AUTOENCODER, 3), ("", 2)])
+def test_taken_up_wherever_it_was_left(
+    whole: Path, data: Path, tmp_path: Path, stop: tuple[str, int]
+) -> None:
+    out = tmp_path / "run"
+    first = watched(begun(out, data), stop)
+    assert first == WHOLE[: WHOLE.index(stop) + 1]
+    if stop[0]:
+        with pytest.raises(CheckpointError):
+            couette.sample(out, count=1)
+        with pytest.raises(InputError, match="already holds a run"):
+            begun(out, data)
+    rest = watched(begun(out, None, resume=True))
+    assert [step for _, step in first + rest] == [step for _, step in WHOLE]
+    for name in (ENCODER, AUTOENCODER, ""):
+        assert digests(out / name) == digests(whole / name)
+
+
+def test_stages_that_are_named_are_left_out(whole: Path, data: Path, tmp_path: Path) -> None:
+    """The same runs serve another model."""
+    named: dict[str, Any] = {
+        "text": {"encoder": "clip", "run": str(whole / ENCODER)},
+        "codec": spec("latent", run=str(whole / AUTOENCODER)),
+    }
+    run = begun(tmp_path / "run", data, **named)
+    assert isinstance(run, Session)
+    assert watched(run) == [("", step) for step in range(1, STEPS + 1)]
+    assert digests(tmp_path / "run") == digests(whole)
+    one = begun(tmp_path / "one", data, text=named["text"])
+    assert isinstance(one, Staged) and one._stages == (AUTOENCODER,)
+
+
+def test_minutes_are_shared(data: Path, tmp_path: Path) -> None:
+    base = RECIPES["text-to-image"]().replace(data={"source": str(data)})
+    splits = open_data(base.data)
+    minutes = [stage_config(name, base, splits).training.minutes for name in (ENCODER, AUTOENCODER)]
+    assert minutes == pytest.approx([0.15 * 20, 0.2 * 20])
+    assert needed(base) == (ENCODER, AUTOENCODER)
+    assert staged(base, tmp_path) == ()
+
+
+def test_what_the_data_lack_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    source = folder(tmp_path / "data", (None,))
+    with pytest.raises(DataError, match="has no captions to read"):
+        begun(tmp_path / "run", source)
+    assert not (tmp_path / "run").exists()
+
+
+def test_it_says_where_it_is(data: Path, tmp_path: Path) -> None:
+    run = begun(tmp_path / "run", data)
+    assert run.notes()[0] == "Stage 1 of 3: the encoder."
+    headings = [event.notes[0] for event in run.run() if isinstance(event, Began)]
+    assert headings == ["Stage 2 of 3: the autoencoder.", "Stage 3 of 3: the model."]
