@@ -39,6 +39,8 @@ def test_equal_captions_are_equally_right() -> None:
 def test_embeddings_that_are_all_alike_find_nothing() -> None:
     same = torch.ones(6, 6)
     assert recall(same, same, list("abcdef"), at=(1, 5)).to_text == {1: 0.0, 5: 0.0}
+    lost = torch.full((6, 6), torch.nan)
+    assert recall(lost, lost, list("abcdef"), at=(1, 5)).to_text == {1: 0.0, 5: 0.0}
 
 
 def test_rows_at_once_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,8 +53,14 @@ def test_rows_at_once_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_pairs() -> None:
-    with pytest.raises(DataError, match="there are none"):
+    with pytest.raises(DataError, match="not on 0 pictures"):
         recall(EYE[:0], EYE[:0], [])
+    with pytest.raises(DataError, match="6 pictures with 2 captions"):
+        recall(EYE, EYE, list("ab"))
+
+
+def test_fewer_pairs_than_any_k() -> None:
+    assert recall(EYE[:3], EYE[:3], list("abc"), at=(5,)).lines()
 
 
 def test_the_rest() -> None:

@@ -57,7 +57,10 @@ def test_similarities_are_scaled_cosines(network: Clip) -> None:
 def test_the_scale_is_clamped(network: Clip) -> None:
     with torch.no_grad():
         network.log_scale.fill_(math.log(1000.0))
-    assert float(network.scale.detach()) == SHARPEST
+    network.blunted()
+    assert float(network.scale.detach()) == pytest.approx(SHARPEST)
+    network.scale.backward()
+    assert network.log_scale.grad is not None and float(network.log_scale.grad) > 0
 
 
 @pytest.mark.parametrize("side", [(16, 16), (13, 21), (5, 5)])

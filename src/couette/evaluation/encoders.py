@@ -108,7 +108,9 @@ def measure_encoder(
     data, index = _held_out(splits)
     if data.texts is None:
         raise DataError(f"'{data.name}' has no captions to find; give captioned pictures.")
-    index = torch.tensor([i for i in index.tolist() if data.texts[i].strip()])
+    index = torch.tensor([i for i in index.tolist() if data.texts[i].strip()], dtype=torch.int64)
+    if not len(index):
+        raise DataError(f"No held-out picture of '{data.name}' has a caption to find.")
     texts = [data.texts[i] for i in index.tolist()]
     pictures = embed_pictures(network, data, index, runtime, progress=progress)
     found = recall(pictures, embed_texts(network, Words(tokenizer, length), texts, runtime), texts)

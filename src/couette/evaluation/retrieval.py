@@ -58,15 +58,18 @@ def recall(
         at: the k.
 
     Raises:
-        DataError: no pairs.
+        DataError: no pairs, or not one caption for each.
     """
-    if not len(pictures):
-        raise DataError("Recall is measured on pictures with captions, and there are none.")
+    if not len(pictures) or not len(pictures) == len(texts) == len(captions):
+        raise DataError(
+            f"Recall is measured on pictures with a caption each, not on {len(pictures)} pictures "
+            f"with {len(captions)} captions."
+        )
     kinds = {text: i for i, text in enumerate(dict.fromkeys(captions))}
     kind = torch.tensor([kinds[text] for text in captions])
     sizes = torch.bincount(kind)[kind].double()
     count = len(kind)
-    ks = [k for k in at if k <= count]
+    ks = [k for k in at if k <= count] or [count]
     chance = {k: float((1 - _missed(count, sizes, k)).mean()) for k in ks}
     return Recall(
         count, _found(pictures, texts, kind, ks), _found(texts, pictures, kind, ks), chance
@@ -80,8 +83,9 @@ def _found(queries: Tensor, answers: Tensor, kind: Tensor, ks: Sequence[int]) ->
         alike = queries[rows] @ answers.mT
         right = kind[rows, None] == kind[None]
         best = alike.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
-        # Of equals the right one comes last, so that embeddings all alike find nothing.
-        ranks.append(((alike >= best) & ~right).sum(1))
+        # Of equals the right one comes last, so that embeddings all alike, or not finite, find
+        # nothing.
+        ranks.append((~(alike < best) & ~right).sum(1))
     rank = torch.cat(ranks)
     return {k: float((rank < k).double().mean()) for k in ks}
 

@@ -13,6 +13,7 @@ reverse.py      steps, sheets, films and strips of the reverse process, real bes
 likeness.py     when the prediction becomes the picture that it ends at
 journal.py      losses, and sheets after given epochs
 attention.py    which part of a picture attends to which word
+latents.py      what an autoencoder keeps
 gradients.py    what a classifier sees: p(y | x), its gradient, ascent beside guidance
 network.py      a network's plan
 dye.py          points in the plane: forward and back
@@ -28,6 +29,7 @@ from couette.figures import (  # noqa: F401  (they register themselves)
     dye,
     gradients,
     journal,
+    latents,
     likeness,
     network,
     noise,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,13 +28,18 @@ class Moment(NamedTuple):
     predicted: Tensor | None
 
 
-def asks(model: Model, count: int, label: str | None = None) -> list[Ask]:
-    """One class for all; without one, every class in turn, or nothing where there are none.
+def asks(
+    model: Model, count: int, label: str | None = None, prompt: Sequence[str] = ()
+) -> list[Ask]:
+    """One class for all; without one, every class in turn, or nothing where there are none. Words
+    beside, several in turn.
 
     Raises:
-        InputError: a label that the model does not know.
+        InputError: a label that the model does not know, or words for a model that reads none.
     """
-    return in_turn(model, count) if label is None else ask(model, count, label)
+    if label is None and not prompt:
+        return in_turn(model, count)
+    return ask(model, count, label, prompt=prompt)
 
 
 def walk_of(

@@ -15,7 +15,17 @@ from couette.figures.target import Kind, Target
 from couette.render import save, save_gif
 
 _USUAL: dict[Kind, tuple[str, ...]] = {
-    "run": ("loss", "predictions", "sheet", "reverse", "real", "sigmas", "dye", "states"),
+    "run": (
+        "loss",
+        "latents",
+        "predictions",
+        "sheet",
+        "reverse",
+        "real",
+        "sigmas",
+        "dye",
+        "states",
+    ),
     "model": ("sheet", "reverse", "network"),
     "exact": ("likeness", "sheet", "reverse", "predictions", "dye"),
     "recipe": ("noising", "states", "schedule", "network", "dye"),

@@ -12,12 +12,15 @@ from pydantic import Field
 from couette.config import Spec
 from couette.registry import Registry
 
-Need = Literal["config", "data", "log", "model", "network", "pictures", "points", "chain"]
+Need = Literal[
+    "config", "data", "log", "model", "network", "pictures", "points", "chain", "latents"
+]
 """What a figure can ask of its target.
 
 config: a corruption of its own. data: samples to look at. log: what training wrote. model: a
 trained one. network: its plan. pictures, points: what is drawn. chain: a model that makes
-pictures from noise, which a one-step denoiser does not.
+pictures from noise, which a one-step denoiser does not. latents: an
+autoencoder.
 """
 
 
@@ -77,6 +80,9 @@ Frames = Annotated[int, Field(ge=2, le=400, description="frames of the animation
 Fps = Annotated[float, Field(gt=0, le=50, description="frames a second")]
 Label = Annotated[
     str | None, Field(description="a class by name or number; every class in turn when not given")
+]
+Prompt = Annotated[
+    tuple[str, ...], Field(description="words, of a model that reads them; several in turn")
 ]
 Length = Annotated[
     int | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from PIL.Image import Image
@@ -21,6 +21,7 @@ from couette.figures.registry import (
     Label,
     Length,
     Picture,
+    Prompt,
     Rows,
     Runs,
     Sampler,
@@ -43,6 +44,7 @@ def steps(
     steps: Length = 5,
     count: Count = 8,
     label: Label = None,
+    prompt: Prompt = (),
     guidance: Guidance = None,
     sampler: Sampler = None,
     seed: Seed = 0,
@@ -50,7 +52,7 @@ def steps(
     """A short walk from noise: the model's input beside its prediction, step by step."""
     model = target.model
     sampling = walk_of(model, steps, guidance, sampler)
-    walk = list(moments(model, asks(model, count, label), sampling, seed))
+    walk = list(moments(model, asks(model, count, label, prompt), sampling, seed))
     image = steps_sheet(
         [
             {"x (model input)": each.x, "model prediction": each.predicted}
@@ -69,6 +71,7 @@ def sheet(
     count: Count | None = None,
     steps: Length = None,
     label: Label = None,
+    prompt: Prompt = (),
     guidance: Guidance = None,
     sampler: Sampler = None,
     beside: Runs = (),
@@ -79,20 +82,25 @@ def sheet(
     for name, each in named([target, *others(target, beside, "sheet")]).items():
         model = each.model
         sampling = walk_of(model, steps, guidance, sampler)
-        sheets[name] = drawn_sheet(model, count, label, sampling, seed)
+        sheets[name] = drawn_sheet(model, count, label, sampling, seed, prompt)
         notes.append(f"{name} at step {model.config.step:,}: {said(sampling)}.")
     image = side_by_side(sheets) if beside else sheets.popitem()[1]
     return [still("sheet", image, *notes)]
 
 
 def drawn_sheet(
-    model: Model, count: int | None, label: str | None, sampling: SamplingConfig, seed: int
+    model: Model,
+    count: int | None,
+    label: str | None,
+    sampling: SamplingConfig,
+    seed: int,
+    prompt: Sequence[str] = (),
 ) -> Image:
     """Samples in rows: 8 × 8 unless another count is asked for, or 8 rows of up to 10 classes."""
     classes = len(model.conditioner.classes)
     columns = columns_for(classes) if label is None else None
     columns = columns or 8
-    asked = asks(model, count or 8 * columns, label)
+    asked = asks(model, count or 8 * columns, label, prompt)
     drawn = torch.cat(list(pictures(model, asked, seed=seed, sampling=sampling)))
     return _sheet(drawn, asked, model.conditioner.classes)
 
@@ -107,6 +115,7 @@ def reverse(
     frames: Frames = 60,
     fps: Fps = 12.0,
     label: Label = None,
+    prompt: Prompt = (),
     guidance: Guidance = None,
     sampler: Sampler = None,
     seed: Seed = 0,
@@ -115,7 +124,7 @@ def reverse(
     model = target.model
     sampling = walk_of(model, steps, guidance, sampler)
     walk = _thinned(
-        moments(model, asks(model, count, label), sampling, seed), sampling.steps, frames
+        moments(model, asks(model, count, label, prompt), sampling, seed), sampling.steps, frames
     )
     titles = [moment_words(model.denoiser.corruption.schedule, each.t) for each in walk]
     film = [
@@ -140,6 +149,7 @@ def real(
     count: Count = 40,
     steps: Length = None,
     label: Label = None,
+    prompt: Prompt = (),
     guidance: Guidance = None,
     sampler: Sampler = None,
     seed: Seed = 0,
@@ -147,10 +157,14 @@ def real(
     """Pictures of the data beside pictures of the model."""
     model = target.model
     sampling = walk_of(model, steps, guidance, sampler)
-    asked = asks(model, count, label)
-    drawn = torch.cat(list(pictures(model, asked, seed=seed, sampling=sampling)))
     data = target.splits.train
-    like = to_float(data.pictures(matching(data, asked)))
+    asked = asks(model, count, label, prompt)
+    index = matching(data, asked)
+    if model.conditioner.words is not None and data.texts is not None and not prompt:
+        texts = data.texts
+        asked = [a._replace(words=texts[i]) for a, i in zip(asked, index.tolist(), strict=True)]
+    drawn = torch.cat(list(pictures(model, asked, seed=seed, sampling=sampling)))
+    like = to_float(data.pictures(index))
     classes = model.conditioner.classes
     sheets = {"real": _sheet(like, asked, classes), "generated": _sheet(drawn, asked, classes)}
     note = f"Real pictures are of the training data; generated with {said(sampling)}."
@@ -209,7 +223,7 @@ def named(targets: list[Target]) -> dict[str, Target]:
 
 def _sheet(drawn: torch.Tensor, asked: list[Ask], classes: tuple[str, ...]) -> Image:
     """A grid with a column for each class, or with the class below each picture."""
-    named = [classes[ask.label] if ask.label is not None else "" for ask in asked]
+    named = [classes[ask.label] if ask.label is not None else ask.words or "" for ask in asked]
     if not any(named) or len(set(named)) == 1:
         return grid(drawn, title=named[0])
     across = columns_for(len(set(named)))

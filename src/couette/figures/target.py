@@ -55,6 +55,13 @@ _WANTED: dict[Need, str] = {
     "network": "a network; give a run or a recipe",
 }
 
+_DRAWS_NOTHING = {
+    "classifier": "a classifier: show the 'gradients' of a model with --classifier {}",
+    "autoencoder": "an autoencoder: show its 'latents'",
+    "contrastive": "an encoder: couette search {} WORDS",
+}
+"""What makes no pictures, and what to do with it, by objective."""
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -187,11 +194,15 @@ class Target:
         for need, words in _WANTED.items():
             if need in wanted and need not in _HELD[self.kind]:
                 return f"needs {words}."
-        if "model" in wanted and self.config.objective.name == "classifier":
+        kind = self.config.objective.name if "config" in _HELD[self.kind] else "diffusion"
+        if "latents" in wanted and kind != "autoencoder":
             return (
-                f"needs a model that makes pictures; {self.described} is a classifier: show the "
-                f"'gradients' of a model with --classifier {self.given}."
+                f"needs an autoencoder, and {self.described} is none; train one with --recipe "
+                "autoencoder."
             )
+        if {"model", "chain"} & wanted and kind in _DRAWS_NOTHING:
+            what = _DRAWS_NOTHING[kind].format(self.given)
+            return f"needs a model that makes pictures; {self.described} is {what}."
         if "chain" in wanted and self.one_step:
             return (
                 f"needs a model that makes pictures from noise; {self.described} is a one-step "

@@ -92,8 +92,13 @@ class Clip(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """What cosines are multiplied by, 1/temperature: learned, at most `SHARPEST`."""
-        return self.log_scale.exp().clamp_max(SHARPEST)
+        """What cosines are multiplied by, 1/temperature: learned."""
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def blunted(self) -> None:
+        """Bring a scale above `SHARPEST` down to it: the weight itself, which can then fall."""
+        self.log_scale.clamp_(max=math.log(SHARPEST))
 
     def read(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, L) and their mask to a vector a token, (B, L, D), and the caption's embedding,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn import functional as across
 
 from couette.contracts import Batch, Losses, Objective
 from couette.errors import ConfigError
@@ -53,6 +52,9 @@ class ContrastiveObjective(Objective):
     def phases(self) -> Mapping[str, list[nn.Parameter]]:
         return {"network": list(self.network.parameters())}
 
+    def updated(self, step: int) -> None:
+        self.network.blunted()
+
     def forward(self, batch: Batch, phase: str = "network") -> Losses:
         """Losses of a batch, (B,), with "error", 1 where another caption was nearest to the
         picture, and "scale", that of the cosines."""
@@ -95,5 +97,21 @@ def _everyones(rows: Tensor) -> Tensor:
     """The rows of all processes, with gradient, in the order of their ranks."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return rows
-    gathered: Tensor = torch.cat(across.all_gather(rows.contiguous()))  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gathered.apply(rows)  # type: ignore[no-untyped-call]
     return gathered
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all ranks; their gradient is the sum of what all ranks make of them."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        return grad.chunk(dist.get_world_size())[dist.get_rank()]

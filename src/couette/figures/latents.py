@@ -1,0 +1,93 @@
+"""What an autoencoder keeps: pictures that come back, what lies between two, and random latents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from couette.codecs import Latents, measure_latents
+from couette.data import to_float
+from couette.figures.registry import Columns, Picture, Rows, Runs, Seed, figure, still
+from couette.figures.reverse import named, others
+from couette.figures.target import Target
+from couette.model import load_autoencoder
+from couette.render import beside as side_by_side
+from couette.render import grid, strip
+from couette.runs import find_model
+from couette.runtime import choose
+from couette.tensors import Stream, normal, permutation
+
+_MEASURED = 1_024
+
+
+@figure("latents", needs=("data", "log", "latents"))
+def latents(
+    target: Target,
+    *,
+    columns: Columns = 8,
+    rows: Rows = 4,
+    beside: Runs = (),
+    seed: Seed = 0,
+) -> list[Picture]:
+    """Pictures through the latents and back; in even steps between two of them; random latents.
+
+    With --beside RUN another autoencoder's stand next to them. A plain autoencoder leaves gaps
+    between the latents of its pictures, which decode to gibberish; one that is variational fills
+    them (Kingma & Welling 2014).
+    """
+    sheets: dict[str, dict[str, object]] = {}
+    notes = []
+    for name, each in named([target, *others(target, beside, "latents")]).items():
+        codec = _opened(each)
+        pictures = _some(each, max(columns, 2 * rows), seed).to(codec.runtime.device)
+        z = codec.encode(pictures)
+        kind = "variational" if codec.network.variational else "plain"
+        notes.append(f"{name}: a {kind} autoencoder, latents of {tuple(z.shape[1:])}.")
+        shown = {
+            "reconstructions": strip(
+                {"picture": pictures[:columns].cpu(), "there and back": _seen(codec, z[:columns])}
+            ),
+            "interpolations": grid(_seen(codec, between(z[: 2 * rows], columns)), columns=columns),
+            "random": grid(_seen(codec, _noise(z, rows * columns, seed)), columns=columns),
+        }
+        for what, image in shown.items():
+            sheets.setdefault(what, {})[name] = image
+    return [
+        still(what, side_by_side(images) if beside else next(iter(images.values())), *notes)  # type: ignore[arg-type]
+        for what, images in sheets.items()
+    ]
+
+
+def between(z: Tensor, columns: int) -> Tensor:
+    """Latents in even steps from each first to each second of z (2·R, D, h, w): R rows."""
+    share = torch.linspace(0, 1, columns, device=z.device)[None, :, None, None, None]
+    first, second = z[0::2, None], z[1::2, None]
+    return torch.lerp(first, second, share).flatten(0, 1)
+
+
+def _noise(z: Tensor, count: int, seed: int) -> Tensor:
+    index = torch.arange(count)
+    keys = torch.stack((index, torch.zeros_like(index)), 1).to(z.device)
+    return normal(seed, keys, Stream.SAMPLING, z.shape[1:])
+
+
+def _opened(target: Target) -> Latents:
+    """The autoencoder of a run, with the mean and scale of its latents."""
+    runtime = choose(target.runtime)
+    folder = find_model(target.weights or target.run.path)
+    _, network = load_autoencoder(folder, average=target.average, runtime=runtime)
+    data = target.splits.train
+    index = permutation(0, 0, len(data))[:_MEASURED]
+    batches = (to_float(data.pictures(part)) for part in torch.split(index, 64))
+    return Latents(network, *measure_latents(network, batches, runtime), runtime)
+
+
+def _some(target: Target, count: int, seed: int) -> Tensor:
+    data = target.unseen
+    order = permutation(seed, 0, len(data))
+    return to_float(data.pictures(order[torch.arange(count) % len(order)]))
+
+
+@torch.no_grad()
+def _seen(codec: Latents, z: Tensor) -> Tensor:
+    return codec.decode(z).clamp(-1, 1).cpu()

@@ -1,0 +1,88 @@
+"""What an autoencoder keeps; and words in the figures of models that read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from couette.errors import InputError
+from couette.figures import draw, pictures, resolve, topics_for
+from couette.figures.latents import between
+from recipes.test_text import TINY, folder
+from small_runs import POINTS, losses, session
+
+DATA = {"source": "digits", "limit": 40}
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("latents") / "variational"
+    settings = {"data": DATA, "network": "vae:width=8", "training": {"batch": 8}}
+    losses(session(out, settings, recipe="autoencoder", length={"steps": 2}))
+    return out
+
+
+def test_even_steps_between_pairs() -> None:
+    z = torch.tensor([0.0, 3.0, 10.0, 4.0]).reshape(4, 1, 1, 1)
+    expected = [0, 1, 2, 3, 10, 8, 6, 4]
+    assert between(z, 4).flatten().tolist() == pytest.approx(expected)
+
+
+def test_three_sheets(autoencoder: Path, tmp_path: Path) -> None:
+    shown = draw(resolve(str(autoencoder)), "latents", {"columns": 4, "rows": 2}, tmp_path)
+    names = ["reconstructions", "interpolations", "random"]
+    assert [each.path.name for each in shown] == [f"latents-{name}.png" for name in names]
+    assert "a variational autoencoder, latents of (4, 4, 4)" in shown[0].notes[0]
+
+
+def test_two_beside_each_other(autoencoder: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    settings = {"data": DATA, "network": "vae:width=8,variational=false", "training": {"batch": 8}}
+    losses(session(plain, settings, recipe="autoencoder", length={"steps": 1}))
+    one = pictures(resolve(str(autoencoder)), "latents", {"columns": 4, "rows": 2})
+    two = pictures(
+        resolve(str(autoencoder)), "latents", {"columns": 4, "rows": 2, "beside": (str(plain),)}
+    )
+    assert two[0].image.width > 1.8 * one[0].image.width
+    assert "plain: a plain autoencoder" in two[0].notes[1]
+
+
+def test_what_is_shown_of_it_by_itself(autoencoder: Path) -> None:
+    assert topics_for(resolve(str(autoencoder)), usual=True) == ["loss", "latents"]
+    with pytest.raises(InputError, match="is an autoencoder: show its 'latents'"):
+        pictures(resolve(str(autoencoder)), "sheet")
+
+
+def test_of_what_is_none(tmp_path: Path) -> None:
+    losses(session(tmp_path, POINTS, length={"steps": 1}))
+    with pytest.raises(InputError, match="needs an autoencoder"):
+        pictures(resolve(str(tmp_path)), "latents")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("words")
+    settings = {**TINY, "data": {"source": str(folder(base / "data"))}}
+    losses(session(base / "run", settings, recipe="text-to-pixels", length={"steps": 2}))
+    return base / "run"
+
+
+class TestWords:
+    @pytest.mark.parametrize("topic", ["sheet", "steps", "reverse", "real"])
+    def test_are_drawn(self, run: Path, topic: str) -> None:
+        given = {"count": 4, "steps": 2, "prompt": ("a red picture", "🦊")}
+        told = pictures(resolve(str(run)), topic, given)
+        other = pictures(resolve(str(run)), topic, {**given, "prompt": ("", "a red picture")})
+        assert told[0].image.tobytes() != other[0].image.tobytes()
+
+    def test_of_the_data_stand_below_real_pictures(self, run: Path) -> None:
+        real = pictures(resolve(str(run)), "real", {"count": 4, "steps": 2})
+        assert real[0].image.height > 40
+
+    def test_for_a_model_without(self, tmp_path: Path) -> None:
+        losses(session(tmp_path, {"data": DATA, "network": "unet:size=tiny,width=8"},
+            length={"steps": 1}))  # fmt: skip
+        with pytest.raises(InputError, match="trained without captions"):
+            pictures(resolve(str(tmp_path)), "sheet", {"prompt": ("a",)})
