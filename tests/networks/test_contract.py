@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "points": {"hidden": 16, "depth": 2},
     "tokens": {"width": 16, "depth": 2},
+    "dit": {"width": 32, "depth": 2},
 }
 CLASSES = 3
 NAMES = [name for name in NETWORKS if NETWORKS.trait(name, "gives", "pictures") == "pictures"]
@@ -231,7 +232,13 @@ def test_perturbed_rows_are_those_without_attention(name: str) -> None:
         mixed = network(x, told, {**cond, "perturb": perturb})
     torch.testing.assert_close(mixed[~perturb], plain[~perturb], rtol=1e-5, atol=1e-6)
     assert (mixed[perturb] - plain[perturb]).abs().amax((1, 2, 3)).min() > 1e-4
-    # Where every token has the same value, a map of attention and the identity give the same.
+
+
+@pytest.mark.parametrize("name", [name for name in ATTENDING if name != "dit"])
+def test_alike_tokens_do_not_miss_attention(name: str) -> None:
+    """Where every token has the same value, a map of attention and the identity give the same; of
+    `dit`, whose blocks take no maps, in its own tests."""
+    network = stirred(build(name, *sides(name)[0]))
     attention = next(m for m in network.modules() if type(m).__name__ == "Attention")
     width = next(m for m in attention.modules() if "Norm" in type(m).__name__).weight.numel()
     flat = torch.randn(2, width, 1, 1).expand(2, width, 3, 3)

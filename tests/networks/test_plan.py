@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from couette.contracts import Cond, Sizes
+from couette.contracts import Cond, Sizes, TextSizes
 from couette.networks import BasicUNet, BerkeleyUNet, PlanRow, UNet2D, count_parameters, plan
 from couette.registry import NETWORKS
 
@@ -40,10 +40,14 @@ def test_unet2d_is_listed_in_the_order_it_runs() -> None:
     assert rows[5][2:5] == (64, 7, 7)
 
 
+READING = ("clip", "dit", "unet")
+
+
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_rows_add_up_and_the_network_is_left_as_it_was(name: str) -> None:
     side = 1 if name == "points" else 16
-    sizes = Sizes(2, side, side, classes=3)
+    text = TextSizes(length=5, vocabulary=9) if name in READING else None
+    sizes = Sizes(2, side, side, classes=3, text=text)
     network = NETWORKS[name](sizes)
     next(network.children()).eval()
     modes = {key: module.training for key, module in network.named_modules()}

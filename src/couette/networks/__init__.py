@@ -13,6 +13,7 @@ from couette.networks.diffusers_config import (
     sizes_from_diffusers_config,
     to_diffusers_config,
 )
+from couette.networks.dit import DiT
 from couette.networks.plan import PlanRow, count_parameters, plan
 from couette.networks.points import PointMLP
 from couette.networks.tokens import TokenTransformer
@@ -22,6 +23,7 @@ from couette.networks.unet2d import UNet2D
 __all__ = [
     "BasicUNet",
     "BerkeleyUNet",
+    "DiT",
     "PlanRow",
     "PointMLP",
     "TokenTransformer",

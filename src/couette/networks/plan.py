@@ -84,12 +84,18 @@ def _record(
 
 
 def _zeros(network: nn.Module, sizes: Sizes) -> tuple[Tensor, Tensor, Cond]:
-    """One picture of zeros at time zero, of no class, where the network's weights are."""
+    """One picture of zeros at time zero, of no class and no words, where the weights are."""
     like = next(network.parameters())
     x = torch.zeros(1, sizes.channels, sizes.height, sizes.width, device=like.device)
     wanted: frozenset[str] = getattr(network, "wants", frozenset())
     none = torch.full((1,), sizes.classes, device=like.device)
-    cond = {"label": none} if "label" in wanted else {}
+    cond: dict[str, Tensor] = {"label": none} if "label" in wanted else {}
+    if "text" in wanted and sizes.text is not None:
+        words, length = sizes.text, sizes.text.length
+        shape = (1, length) if words.vocabulary else (1, length, words.width)
+        kind = torch.int64 if words.vocabulary else like.dtype
+        cond["text"] = torch.zeros(shape, dtype=kind, device=like.device)
+        cond["text_mask"] = torch.ones(1, length, dtype=torch.bool, device=like.device)
     return x.to(like.dtype), torch.zeros(1, device=like.device), cond
 
 

@@ -47,7 +47,7 @@ class TextBlock(Repeated):
     """Attention among the tokens, then a perceptron on each; both residual, with the norms first
     (Vaswani et al. 2017; Xiong et al. 2020)."""
 
-    matrices = True
+    matrices = ("qkv", "leave", "widen", "narrow")
 
     def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -98,11 +98,15 @@ class PhaseOptimizer:
 
 
 def matrices_of(module: nn.Module) -> list[Tensor]:
-    """The weights of the linear layers in blocks that declare them hidden matrices. Of a matrix
-    alone it can't be told: an embedding's is one, too."""
-    blocks = [block for block in module.modules() if getattr(block, "matrices", False)]
-    layers = {id(m): m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)}
-    return [layer.weight for layer in layers.values()]
+    """The weights of the linear layers that blocks declare hidden matrices, by their names. Of a
+    matrix alone it can't be told: an embedding's is one, too."""
+    found = {}
+    for block in module.modules():
+        for name, layer in block.named_modules():
+            declared = name.rpartition(".")[2] in getattr(block, "matrices", ())
+            if declared and isinstance(layer, nn.Linear):
+                found[id(layer)] = layer.weight
+    return list(found.values())
 
 
 def _is_hidden(p: nn.Parameter) -> bool:
