@@ -1,10 +1,11 @@
 """What helps and what does not: variants of the default recipe, trained for equally long.
 
-DATA is MNIST's folder, or any other that the recipe takes. Each variant trains for MINUTES (2.5) of
-processor time on one thread, so what else the machine does hardly matters, and is judged by COUNT
-(500) pictures, its averaged weights drawn as the recipe draws. SEEDS (0) are trained each; ONLY
-names variants, parted by semicolons. Rows are appended to LOG (recipes.jsonl), and those that stand
-there are not done again: it may be stopped at any time.
+DATA is MNIST's folder, or any other that the recipe takes. The recipe itself trains for STEPS
+(160); each variant for as many as take it equally long, by their steps timed in turn, so that what
+else the machine does weighs on both. COUNT (500) pictures of the averaged weights are judged, drawn
+as the recipe draws, on one thread. SEEDS (0) are trained each; ONLY names variants, parted by
+semicolons. Rows are appended to LOG (recipes.jsonl), and those that stand there are not done again:
+it may be stopped at any time.
 """
 
 from __future__ import annotations
@@ -12,30 +13,31 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.networks import session
-from benchmarks.timing import report
+from benchmarks.networks import session, steps_of
+from benchmarks.timing import Case, interleaved, ratio, report
 from couette import generate
 from couette.config import spec
 from couette.evaluation.judge import Judge
 from couette.recipes import Session
 from couette.runtime import evaluating
 from couette.training import PowerAverage
-from couette.training.plan import Plan
 
 DATA = Path(os.environ.get("DATA", "mnist"))
-MINUTES = float(os.environ.get("MINUTES", "2.5"))
+STEPS = int(os.environ.get("STEPS", "160"))
 COUNT = int(os.environ.get("COUNT", "500"))
 SEEDS = tuple(int(each) for each in os.environ.get("SEEDS", "0").split(","))
 ONLY = tuple(filter(None, os.environ.get("ONLY", "").split(";")))
 LOG = Path(os.environ.get("LOG", "recipes.jsonl"))
 WIDTHS = (0.04, 0.12, 0.2)
 """Averages that are kept beside the recipe's own, from the same run."""
+
+_TIMED = 5
+"""Steps of each that are timed in turn."""
 
 TINY = {"name": "unet", "size": "tiny"}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -116,14 +118,15 @@ def run() -> None:
         for name, settings in chosen.items():
             if (name, seed) in done:
                 continue
-            prepared = _prepared(settings, seed)
+            cost = _cost(settings)
+            prepared = _prepared(settings, seed, round(STEPS / cost))
             if judge is None:
                 data = prepared.data
                 judge = Judge(data.train, data.test or data.train, count=COUNT)
-            for row in _tried(name, seed, prepared, judge):
+            for row in _tried(name, seed, cost, prepared, judge):
                 with LOG.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-    notes = {"minutes": MINUTES, "count": COUNT, "data": str(DATA)}
+    notes = {"steps": STEPS, "count": COUNT, "data": str(DATA)}
     floor = {} if judge is None else {"floor": judge.floor.distances.frechet}
     report("recipes", _summed(), {**notes, **floor})
 
@@ -132,19 +135,27 @@ def _logged() -> list[dict[str, Any]]:
     if not LOG.exists():
         return []
     rows = map(json.loads, LOG.read_text(encoding="utf-8").splitlines())
-    return [row for row in rows if row["minutes"] == MINUTES and row["data"] == str(DATA)]
+    return [row for row in rows if row["steps"] == STEPS and row["data"] == str(DATA)]
 
 
-def _prepared(settings: dict[str, Any], seed: int) -> Session:
-    training = {"steps": None, "minutes": MINUTES, "seed": seed, **settings.get("training", {})}
+def _prepared(settings: dict[str, Any], seed: int, steps: int) -> Session:
+    training = {"minutes": None, "seed": seed, **settings.get("training", {}), "steps": steps}
     given = {"runtime": {"mode": "safe", "threads": 1}, **settings, "training": training}
-    return session(DATA, steps=None, **given)
+    return session(DATA, steps=steps, **given)
 
 
-def _tried(name: str, seed: int, made: Session, judge: Judge) -> list[dict[str, Any]]:
+def _cost(settings: dict[str, Any]) -> float:
+    """How many times as long a step of a variant takes as one of the recipe itself."""
+    if not settings:
+        return 1.0
+    cases = [Case("", steps_of(_prepared(each, 0, 1000))) for each in ({}, settings)]
+    interleaved(cases, _TIMED, warm=2)
+    return ratio(*cases)[0]
+
+
+def _tried(name: str, seed: int, cost: float, made: Session, judge: Judge) -> list[dict[str, Any]]:
     """A row for the recipe's average, and where the recipe is the default one for each width."""
     trainer = made.trainer
-    trainer.plan = Plan(made.config.training, len(made.data.train), clock=time.process_time)
     network = made.models["weights"].network
     plain = name == "default"
     averages = {width: PowerAverage(network, width) for width in WIDTHS if plain}
@@ -153,7 +164,8 @@ def _tried(name: str, seed: int, made: Session, judge: Judge) -> list[dict[str, 
             average.update(torch.tensor(progress.step), progress.applied)
     about = {
         "seed": seed,
-        "minutes": MINUTES,
+        "steps": STEPS,
+        "cost": cost,
         "data": str(DATA),
         "pictures": trainer.step * made.config.training.batch,
     }
@@ -194,6 +206,7 @@ def _summed() -> list[dict[str, Any]]:
                 "Fréchet": statistics.mean(distances),
                 "spread": statistics.stdev(distances) if len(same) > 1 else None,
                 "coverage": statistics.mean(row["coverage"] for row in same),
+                "cost of a step": statistics.median(row["cost"] for row in same),
                 "as asked": statistics.mean(row["as asked"] or 0.0 for row in same),
                 "pictures": round(statistics.mean(row["pictures"] for row in same)),
                 "seeds": len(same),
