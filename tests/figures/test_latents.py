@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from couette.errors import InputError
+from couette.errors import InputError, ShapeError
 from couette.figures import draw, pictures, resolve, topics_for
 from couette.figures.latents import between
+from couette.render import matrix
 from recipes.test_text import TINY, folder
 from small_runs import POINTS, losses, session
 
@@ -86,3 +88,31 @@ class TestWords:
             length={"steps": 1}))  # fmt: skip
         with pytest.raises(InputError, match="trained without captions"):
             pictures(resolve(str(tmp_path)), "sheet", {"prompt": ("a",)})
+
+
+class TestAlike:
+    def test_the_same_words_are_alike(self, tmp_path: Path) -> None:
+        settings: dict[str, Any] = {
+            "network": "clip:width=16,depth=1,eye=8,embedding=8",
+            "data": {"source": str(folder(tmp_path / "data"))},
+            "training": {"batch": 8},
+        }
+        losses(session(tmp_path / "clip", settings, recipe="clip", length={"steps": 1}))
+        target = resolve(str(tmp_path / "clip"))
+        assert topics_for(target, usual=True) == ["loss", "alike"]
+        (drawn,) = pictures(target, "alike", {"text": ("a red picture", "A RED picture", "blue")})
+        assert drawn.image.width > 300
+        with pytest.raises(InputError, match="give two or more"):
+            pictures(target, "alike", {"text": ("alone",)})
+        with pytest.raises(InputError, match="is an encoder: couette search"):
+            pictures(target, "sheet")
+
+    def test_of_what_is_no_encoder(self, autoencoder: Path) -> None:
+        with pytest.raises(InputError, match="needs an encoder"):
+            pictures(resolve(str(autoencoder)), "alike")
+
+
+def test_a_table_needs_a_name_for_each_row_and_column() -> None:
+    assert matrix([[0.0, 1.0]], ["a"], ["b", "c"]).width > 100
+    with pytest.raises(ShapeError, match="1 rows and 1 columns can't show"):
+        matrix([[0.0, 1.0]], ["a"], ["b"])

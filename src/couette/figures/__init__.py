@@ -12,6 +12,7 @@ states.py       pixels that are states: masked or shuffled, the chain's matrices
 reverse.py      steps, sheets, films and strips of the reverse process, real beside generated
 likeness.py     when the prediction becomes the picture that it ends at
 journal.py      losses, and sheets after given epochs
+alike.py        how alike an encoder finds texts
 attention.py    which part of a picture attends to which word
 latents.py      what an autoencoder keeps
 gradients.py    what a classifier sees: p(y | x), its gradient, ascent beside guidance
@@ -25,6 +26,7 @@ Its keyword-only parameters are its settings.
 """
 
 from couette.figures import (  # noqa: F401  (they register themselves)
+    alike,
     attention,
     dye,
     gradients,

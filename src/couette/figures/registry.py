@@ -13,14 +13,23 @@ from couette.config import Spec
 from couette.registry import Registry
 
 Need = Literal[
-    "config", "data", "log", "model", "network", "pictures", "points", "chain", "latents"
+    "config",
+    "data",
+    "log",
+    "model",
+    "network",
+    "pictures",
+    "points",
+    "chain",
+    "latents",
+    "embeddings",
 ]
 """What a figure can ask of its target.
 
 config: a corruption of its own. data: samples to look at. log: what training wrote. model: a
 trained one. network: its plan. pictures, points: what is drawn. chain: a model that makes
-pictures from noise, which a one-step denoiser does not. latents: an
-autoencoder.
+pictures from noise, which a one-step denoiser does not. latents: an autoencoder. embeddings: an
+encoder of pictures and words.
 """
 
 

@@ -200,6 +200,8 @@ class Target:
                 f"needs an autoencoder, and {self.described} is none; train one with --recipe "
                 "autoencoder."
             )
+        if "embeddings" in wanted and kind != "contrastive":
+            return f"needs an encoder, and {self.described} is none; train one with --recipe clip."
         if {"model", "chain"} & wanted and kind in _DRAWS_NOTHING:
             what = _DRAWS_NOTHING[kind].format(self.given)
             return f"needs a model that makes pictures; {self.described} is {what}."

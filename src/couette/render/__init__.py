@@ -14,6 +14,7 @@ Every function returns a `PIL.Image.Image` in mode RGB (or a list of them, for a
 
 from couette.render.density import conditionals, dye, dye_frames, histograms
 from couette.render.files import read_text, save, save_gif
+from couette.render.matrix import matrix
 from couette.render.motion import filmstrip, reverse_frames, spread
 from couette.render.pixels import to_rgb
 from couette.render.plan import network_plan
@@ -33,6 +34,7 @@ __all__ = [
     "grid",
     "histograms",
     "loss_curve",
+    "matrix",
     "nearest",
     "network_plan",
     "read_text",
