@@ -16,15 +16,8 @@ from couette.render import save, save_gif
 
 _USUAL: dict[Kind, tuple[str, ...]] = {
     "run": (
-        "loss",
-        "latents",
-        "predictions",
-        "sheet",
-        "reverse",
-        "real",
-        "sigmas",
-        "dye",
-        "states",
+        *("loss", "latents", "alike", "predictions", "sheet", "reverse", "real"),
+        *("sigmas", "dye", "states"),
     ),
     "model": ("sheet", "reverse", "network"),
     "exact": ("likeness", "sheet", "reverse", "predictions", "dye"),
