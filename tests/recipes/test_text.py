@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 
 from couette import api, generate
+from couette.cli import main
 from couette.data.tokenizer import Tokenizer
 from couette.errors import CheckpointError, ConfigError, DataError, InputError
 from couette.model import TOKENIZER, load_model
+from couette.render import read_text
 from couette.runs import RunFolder, find_model
 from small_runs import digests, losses, session
 
@@ -166,3 +168,22 @@ class TestWhatIsDrawn:
         """The model of a run keeps its guidance: it has no classes, but it reads."""
         assert api.load(run).config.sampling.guidance == 3.0
         assert RunFolder(run).config().sampling.guidance == 3.0
+
+    def test_words_are_kept_in_the_picture(self, run: Path, tmp_path: Path) -> None:
+        """As the web UIs write them, and in ours; names tell them, too."""
+        asked = ["sample", str(run), "--count", "2", "--prompt", "a red picture", "blue / green"]
+        with pytest.raises(SystemExit) as stop:
+            main([*asked, "--negative", "green", "--out", str(tmp_path / "sheet.png")])
+        assert stop.value.code == 0
+        text = read_text(tmp_path / "sheet.png")
+        first, second, rest = text["parameters"].split("\n")
+        assert first == "a red picture | blue / green"
+        assert second == "Negative prompt: green"
+        assert rest.startswith("Steps: 2, Sampler: heun")
+        own = json.loads(text["couette"])
+        assert own["prompts"] == ["a red picture", "blue / green"]
+        assert own["sampling"]["negative"] == "green"
+        with pytest.raises(SystemExit):
+            main(asked)
+        (made,) = (run / "pictures").iterdir()
+        assert made.name == "seed0-a_red_picture-and1more-2.png"

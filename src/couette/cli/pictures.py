@@ -70,12 +70,19 @@ class Drawing:
         )
         if shown:
             line += f", {'Label' if len(shown) == 1 else 'Labels'}: {'; '.join(shown)}"
+        words = [ask.words for ask in asked]
+        prompts = list(dict.fromkeys(each for each in words if each))
+        if prompts or sampling.negative:
+            # As the web UIs write it: the prompt, then the negative one, then the rest.
+            away = f"\nNegative prompt: {sampling.negative}" if sampling.negative else ""
+            line = f"{' | '.join(prompts)}{away}\n{line}"
         own = {
             "version": __version__,
             "seed": self.seed,
             "first": first,
             "count": len(asked),
             "labels": names,
+            **({"prompts": words} if prompts else {}),
             "sampling": sampling.model_dump(mode="json"),
             "recipe": config.recipe,
             "step": config.step,
@@ -95,6 +102,7 @@ class Drawing:
             "" if sampling.guider == own.guider else "-".join(map(_guider, sampling.guider)),
             _part(THRESHOLDS, own.threshold, sampling.threshold),
             self._labels(asked),
+            self._prompts(asked),
             "" if self.weights == self.usual else self.weights,
         ]
         told = re.sub(r"[^\w.=+-]+", "_", "".join(f"-{part}" for part in parts if part))
@@ -114,6 +122,13 @@ class Drawing:
         if len(set(names)) > 1:
             return "each"
         return "" if names[0] is None else f"label{names[0]}"
+
+    def _prompts(self, asked: Sequence[Ask]) -> str:
+        """The words, or the first of several."""
+        prompts = list(dict.fromkeys(ask.words for ask in asked if ask.words))
+        away = f"-without-{self.sampling.negative}" if self.sampling.negative else ""
+        more = f"-and{len(prompts) - 1}more" if len(prompts) > 1 else ""
+        return (prompts[0] if prompts else "") + more + away
 
     @cached_property
     def _digest(self) -> str:
@@ -163,7 +178,14 @@ def written(
         labels = [ask.label for ask in asked]
         classes = len(model.config.classes)
         in_turn = classes > 1 and labels == [i % classes for i in range(len(asked))]
-        sheet = grid(drawn, columns=columns_for(classes) if in_turn else None)
+        words = [ask.words or "" for ask in asked]
+        several = len(set(words)) > 1
+        sheet = grid(
+            drawn,
+            columns=columns_for(classes) if in_turn else None,
+            labels=words if several else (),
+            title=words[0] if not several else "",
+        )
     save(sheet, path, text=text(asked))
     return [path]
 
