@@ -120,6 +120,11 @@ class TestWhatIsSaid:
         source = folder(tmp_path / "data", ("a picture",))
         assert "All captions are the same" in "\n".join(prepared(tmp_path, source).notes())
 
+    def test_captions_that_nobody_reads(self, data: Path, tmp_path: Path) -> None:
+        plain = session(tmp_path / "run", {"data": {"source": str(data)}}, length={"steps": 1})
+        assert "The captions are not read; --recipe text-to-image does." in plain.notes()
+        assert not any("not read" in note for note in prepared(tmp_path, data).notes())
+
     def test_a_network_that_reads_nothing(self, data: Path, tmp_path: Path) -> None:
         settings = {**TINY, "data": {"source": str(data)}, "network": "basic"}
         with pytest.raises(ConfigError, match="'basic' reads no captions"):

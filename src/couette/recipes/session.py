@@ -149,6 +149,9 @@ class Session:
             lines.append(
                 f"The batch is larger than the data: a step sees a picture {seen:.3g} times."
             )
+        reads = self.config.text.encoder != "none" or self.config.objective.name != "diffusion"
+        if self.data.train.texts is not None and not reads:
+            lines.append("The captions are not read; --recipe text-to-image does.")
         if self._from is not None:
             lines.append(going_on(self.trainer.step, self._damaged))
         return lines
