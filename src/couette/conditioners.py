@@ -114,13 +114,35 @@ class Conditioning(Labels):
         """
         told = super().__call__(asked)
         if self.words is not None:
-            return told | self.words([ask.words or "" for ask in asked])
+            own = self.words([ask.words or "" for ask in asked])
+            return told | (self._between(asked, own) if any(a.toward for a in asked) else own)
         if any(ask.words for ask in asked):
             raise InputError(
                 "This model was trained without captions; leave out --prompt, or train one with "
                 "--recipe text-to-image."
             )
         return told
+
+    def _between(self, asked: Sequence[Ask], own: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Features between those of an ask's words and those of the words it goes toward.
+
+        Raises:
+            InputError: a network that reads tokens, of which there are none in between.
+        """
+        assert self.words is not None
+        if self.words.reader is None:
+            raise InputError(
+                "This model reads tokens, and there is nothing between two of them; going from one "
+                "prompt toward another needs a model that was told an encoder's features (--recipe "
+                "text-to-image)."
+            )
+        other = self.words([a.toward or a.words or "" for a in asked])
+        text = own["text"]
+        weight = torch.tensor([a.weight if a.toward else 0.0 for a in asked]).to(text)
+        return {
+            "text": torch.lerp(text, other["text"], weight[:, None, None]),
+            "text_mask": own["text_mask"] | (other["text_mask"] & (weight > 0)[:, None]),
+        }
 
 
 ROOM = 1_000_000_000

@@ -164,10 +164,15 @@ Sampler = Callable[..., Iterator[Step]]
 
 
 class Ask(NamedTuple):
-    """What one picture is asked to show. Neither words nor label: anything."""
+    """What one picture is asked to show. Neither words nor label: anything.
+
+    toward, weight: other words, and how much of the way to them to go, 0 to 1.
+    """
 
     label: int | None = None
     words: str | None = None
+    toward: str | None = None
+    weight: float = 0.0
 
 
 class Conditioner(Protocol):

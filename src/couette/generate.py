@@ -119,6 +119,8 @@ def ask(
     label: int | str | Sequence[int | str] | None = None,
     sampling: SamplingConfig | None = None,
     prompt: str | Sequence[str] | None = None,
+    toward: str | None = None,
+    weight: float | Sequence[float] = 0.5,
 ) -> list[Ask]:
     """What each of `count` pictures is asked to show.
 
@@ -129,20 +131,32 @@ def ask(
             picture, or None for anything.
         sampling: how they will be drawn; a classifier brings its classes to a model without.
         prompt: words for all, or several prompts, which the pictures take in turn.
+        toward: words to go part of the way to, from those of the prompt.
+        weight: how much of the way, 0 to 1; several are taken in turn.
 
     Raises:
-        InputError: no pictures, an unknown label, not one label per picture, or words for a model
-            that reads none.
+        InputError: no pictures, an unknown label, not one label per picture, words for a model
+            that reads none, or a weight outside 0 to 1.
     """
     if count < 1:
         raise InputError(f"The count of pictures is at least 1, not {count}.")
     asked = _labelled(model, count, label, sampling)
     prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-    if not prompts:
+    if not prompts and toward is None:
         return asked
     if model.conditioner.words is None:
         raise InputError(_NO_WORDS)
-    return [each._replace(words=prompts[i % len(prompts)]) for i, each in enumerate(asked)]
+    prompts = prompts or [""]
+    asked = [each._replace(words=prompts[i % len(prompts)]) for i, each in enumerate(asked)]
+    if toward is None:
+        return asked
+    weights = [float(weight)] if isinstance(weight, int | float) else list(weight)
+    if not weights or not all(0 <= each <= 1 for each in weights):
+        raise InputError(f"The weight of 'toward' lies between 0 and 1, not at {weight}.")
+    return [
+        each._replace(toward=toward, weight=weights[i % len(weights)])
+        for i, each in enumerate(asked)
+    ]
 
 
 def _labelled(

@@ -131,6 +131,25 @@ class TestTold:
         plain = couette.sample(run, count=2, seed=1)
         assert torch.equal(couette.sample(run, count=2, prompt="", seed=1), plain)
 
+    def test_part_of_the_way_to_other_words(self, run: Path) -> None:
+        """Weight 0 is the prompt, 1 the other words of as many tokens; and in between."""
+        model = couette.load(run)
+        given = {"count": 2, "prompt": "a red picture", "seed": 2}
+        both = ("a red picture", "a green picture")
+        ends = [couette.sample(model, **{**given, "prompt": each}) for each in both]
+        drawn = [
+            couette.sample(model, **given, toward="a green picture", weight=weight)
+            for weight in (0.0, 1.0, 0.5)
+        ]
+        torch.testing.assert_close(drawn[0], ends[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(drawn[1], ends[1], rtol=0, atol=1e-5)
+        assert (drawn[2] - ends[0]).abs().max() > 1e-4
+        turns = couette.sample(model, **given, toward="a green picture", weight=(0.0, 1.0))
+        torch.testing.assert_close(turns[0], ends[0][0], rtol=0, atol=1e-4)
+        torch.testing.assert_close(turns[1], ends[1][1], rtol=0, atol=1e-4)
+        with pytest.raises(InputError, match=r"between 0 and 1, not at 1\.5"):
+            couette.sample(model, **given, toward="x", weight=1.5)
+
     def test_resumed_to_the_bit_without_the_encoders_run(
         self, run: Path, data: Path, clip: Path, tmp_path: Path
     ) -> None:

@@ -169,6 +169,10 @@ class TestWhatIsDrawn:
             with pytest.raises(InputError, match="trained without captions"):
                 api.sample(tmp_path, count=1, **settings)
 
+    def test_between_tokens_there_is_nothing(self, run: Path) -> None:
+        with pytest.raises(InputError, match="needs a model that was told an encoder's features"):
+            api.sample(run, count=1, prompt="a red picture", toward="a green picture")
+
     def test_captions_are_what_guidance_needs(self, run: Path) -> None:
         """The model of a run keeps its guidance: it has no classes, but it reads."""
         assert api.load(run).config.sampling.guidance == 3.0

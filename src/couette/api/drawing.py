@@ -55,6 +55,8 @@ def sample(
     count: int = 16,
     label: int | str | Sequence[int | str] | None = None,
     prompt: str | Sequence[str] | None = None,
+    toward: str | None = None,
+    weight: float | Sequence[float] = 0.5,
     seed: int = 0,
     batch: int = 64,
     **settings: Any,
@@ -67,6 +69,8 @@ def sample(
         label: a class by name or number for all, "each" for every class in turn, one per
             picture, or None for anything.
         prompt: words for all, or several prompts, which the pictures take in turn.
+        toward: words to go part of the way to, from those of the prompt.
+        weight: how much of the way, 0 to 1; several are taken in turn.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
         settings: `guidance`, `guider`, `negative`, `sampler`, `steps`, `grid`, `threshold`,
@@ -81,7 +85,7 @@ def sample(
     check_seed(seed)
     held = model if isinstance(model, Model) else load(model)
     sampling = generate.sampling_of(held, **settings)
-    asked = generate.ask(held, count, label, sampling, prompt)
+    asked = generate.ask(held, count, label, sampling, prompt, toward, weight)
     return torch.cat(
         list(generate.pictures(held, asked, seed=seed, batch=batch, sampling=sampling))
     )
@@ -93,6 +97,8 @@ def steps(
     count: int = 16,
     label: int | str | Sequence[int | str] | None = None,
     prompt: str | Sequence[str] | None = None,
+    toward: str | None = None,
+    weight: float | Sequence[float] = 0.5,
     seed: int = 0,
     **settings: Any,
 ) -> Iterator[Step]:
@@ -100,5 +106,5 @@ def steps(
     check_seed(seed)
     held = model if isinstance(model, Model) else load(model)
     sampling = generate.sampling_of(held, **settings)
-    asked = generate.ask(held, count, label, sampling, prompt)
+    asked = generate.ask(held, count, label, sampling, prompt, toward, weight)
     return generate.steps(held, asked, seed=seed, sampling=sampling)

@@ -83,6 +83,7 @@ class Drawing:
             "count": len(asked),
             "labels": names,
             **({"prompts": words} if prompts else {}),
+            **({"toward": [(a.toward, a.weight) for a in asked]} if asked[0].toward else {}),
             "sampling": sampling.model_dump(mode="json"),
             "recipe": config.recipe,
             "step": config.step,
@@ -127,6 +128,8 @@ class Drawing:
         """The words, or the first of several."""
         prompts = list(dict.fromkeys(ask.words for ask in asked if ask.words))
         away = f"-without-{self.sampling.negative}" if self.sampling.negative else ""
+        if asked[0].toward:
+            prompts = [f"{prompts[0] if prompts else ''}-toward-{asked[0].toward}", *prompts[1:]]
         more = f"-and{len(prompts) - 1}more" if len(prompts) > 1 else ""
         return (prompts[0] if prompts else "") + more + away
 
@@ -178,7 +181,10 @@ def written(
         labels = [ask.label for ask in asked]
         classes = len(model.config.classes)
         in_turn = classes > 1 and labels == [i % classes for i in range(len(asked))]
-        words = [ask.words or "" for ask in asked]
+        words = [
+            (ask.words or "") + (f" → {ask.toward}: {ask.weight:g}" if ask.toward else "")
+            for ask in asked
+        ]
         several = len(set(words)) > 1
         sheet = grid(
             drawn,

@@ -34,6 +34,8 @@ def sample(
     count: int = 16,
     label: str | None = None,
     prompt: tuple[str, ...] | None = None,
+    toward: str | None = None,
+    weight: tuple[float, ...] = (0.5,),
     negative: str | None = None,
     schedule: str | None = None,
     guidance: float | None = None,
@@ -59,6 +61,8 @@ def sample(
         count: how many pictures.
         label: a class by name or number, or "each" for every class in turn.
         prompt: words, for a model that was trained on captions; several are taken in turn.
+        toward: words to go part of the way to, from those of the prompt.
+        weight: how much of the way, 0 to 1; several are taken in turn.
         negative: words to lead away from.
         schedule: of an exact world; a trained model has its own.
         guidance: guidance scale; 1 is off, 0 the unconditional.
@@ -99,7 +103,7 @@ def sample(
         )
         if batch < 1:
             raise InputError(f"A batch holds at least one picture, not {batch}.")
-        asked = generate.ask(held, count, label, sampling, prompt)
+        asked = generate.ask(held, count, label, sampling, prompt, toward, weight)
         drawing = Drawing(held, sampling, seed, *_weights(model, weights))
         paths = written(drawing, asked, model, out, format, batch, metadata)
     _report(paths, count, seed, time.monotonic() - begun, notes, as_json)
