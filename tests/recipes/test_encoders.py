@@ -12,12 +12,12 @@ from PIL import Image
 
 import couette
 from couette import api
-from couette.config import DataConfig, TextConfig
+from couette.config import DataConfig, TextConfig, spec
 from couette.data import open_data
-from couette.errors import CheckpointError, InputError
+from couette.errors import CheckpointError, ConfigError, InputError
 from couette.model import READER, load_encoder, load_model
 from couette.recipes.reading import reading
-from couette.runs import find_model
+from couette.runs import RunFolder, find_model
 from recipes.test_text import folder
 from small_runs import digests, losses, session
 
@@ -167,3 +167,21 @@ class TestTold:
         with pytest.raises(CheckpointError, match="makes pictures"):
             told(tmp_path / "run", data, run)
         assert not (tmp_path / "run").exists()
+
+    def test_what_it_sees_can_teach_an_autoencoder(
+        self, data: Path, clip: Path, tmp_path: Path
+    ) -> None:
+        settings: dict[str, Any] = {
+            "network": "vae:width=8",
+            "data": {"source": str(data)},
+            "training": {"batch": 8},
+            "objective": spec("autoencoder", perceptual=0.5, run=str(clip)),
+        }
+        run = session(tmp_path / "run", settings, recipe="autoencoder", length={"steps": 2})
+        losses(run)
+        rows = [row for row in RunFolder(tmp_path / "run").metrics() if "loss" in row]
+        assert rows[0]["perceptual"] > 0
+        assert not any("features" in name for name in run.trainer.tensors())
+        with pytest.raises(ConfigError, match="name it: --objective"):
+            other = {**settings, "objective": spec("autoencoder", perceptual=0.5)}
+            session(tmp_path / "other", other, recipe="autoencoder", length={"steps": 2})

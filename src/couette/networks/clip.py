@@ -112,13 +112,20 @@ class Clip(nn.Module):
 
     def look(self, x: Tensor) -> Tensor:
         """Pictures in [-1, 1], (B, C, H, W), to embeddings (B, E) of unit length."""
+        gist = F.silu(self.norm(self.maps(x)[-1])).mean((2, 3))
+        return F.normalize(self.of_pictures(self.dropout(gist)).float(), dim=1)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What each level of the picture tower sees of pictures in [-1, 1], outermost first, each
+        (B, C', h, w)."""
         height, width = x.shape[-2:]
         h = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
         h = self.enter(F.pixel_unshuffle(h, self.patch))
+        seen = []
         for i, level in enumerate(self.levels):
             h = level(self.downs[i - 1](h) if i else h)
-        gist = F.silu(self.norm(h)).mean((2, 3))
-        return F.normalize(self.of_pictures(self.dropout(gist)).float(), dim=1)
+            seen.append(h)
+        return seen
 
     def forward(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor:
         """How alike each picture (B, C, H, W) and each caption are, scaled cosines (B, B). `told`

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,12 @@ from couette.contracts import Ask, Codec, Objective
 from couette.data import Dataset, Progress
 from couette.discrete import objective_for
 from couette.errors import ConfigError, DataError
-from couette.model import Parts, assemble, build_network, codec_of
+from couette.model import Parts, assemble, build_network, codec_of, load_encoder
 from couette.recipes.fitting import unlabelled
 from couette.registry import OBJECTIVES
+from couette.runs import find_model
 from couette.runtime import Runtime, Trial
-from couette.training import LatentCache, PowerAverage, Stream, Trainer
+from couette.training import AutoencoderObjective, LatentCache, PowerAverage, Stream, Trainer
 from couette.training.plan import Plan
 
 _PROBED = 32
@@ -151,6 +153,8 @@ def _objective(
     objective: Objective
     if OBJECTIVES.trait(config.objective.name, "of") == "network":
         objective = OBJECTIVES.build(config.objective, network, runtime, config.training.seed)
+        if isinstance(objective, AutoencoderObjective) and objective.perceptual:
+            objective.features = _features(objective.run, runtime)
         return objective
     held = assemble(model, network, runtime, parts)
     untold = held.conditioner([Ask()])
@@ -159,6 +163,22 @@ def _objective(
         return objective_for(*given)
     objective = OBJECTIVES.build(config.objective, *given)
     return objective
+
+
+def _features(run: str | None, runtime: Runtime) -> Callable[[Tensor], Sequence[Tensor]]:
+    """The maps of an encoder's picture tower, frozen.
+
+    Raises:
+        ConfigError: no encoder is named.
+        CheckpointError: what is named is none.
+    """
+    if run is None:
+        raise ConfigError(
+            "The perceptual term compares what an encoder sees; train one with --recipe clip and "
+            "name it: --objective.run RUN."
+        )
+    _, network, _ = load_encoder(find_model(Path(run)), runtime=runtime)
+    return network.requires_grad_(False).eval().maps
 
 
 def _stream(

@@ -44,6 +44,7 @@ class AutoencoderObjective(Objective):
             of no use to a plain autoencoder. Rombach's weight w of sums is that of w/(values of a
             picture/its latents) here: his 1e-6 at factor 8 is 2e-8.
         perceptual: weight of the distance between `features`; 0 is off.
+        run: of the encoder whose maps are the features, trained with the recipe `clip`.
         critic: weight of what the critic says; 0 is off.
         critic_after: steps before the critic is heard.
 
@@ -63,6 +64,7 @@ class AutoencoderObjective(Objective):
         distance: Literal["l1", "l2"] = "l1",
         kl: Annotated[float, Field(ge=0)] = 1e-4,
         perceptual: Annotated[float, Field(ge=0)] = 0.0,
+        run: str | None = None,
         critic: Annotated[float, Field(ge=0)] = 0.0,
         critic_after: Annotated[int, Field(ge=0)] = 500,
     ) -> None:
@@ -73,7 +75,7 @@ class AutoencoderObjective(Objective):
                 f"{type(network).__name__}; give --network vae."
             )
         self.network, self.runtime, self.seed = network, runtime, seed
-        self.distance, self.kl, self.perceptual = distance, kl, perceptual
+        self.distance, self.kl, self.perceptual, self.run = distance, kl, perceptual, run
         self.critic_weight, self.critic_after = critic, critic_after
         self.critic = _critic(network.channels, runtime, seed) if critic else None
         self.features: Features | None = None
