@@ -80,7 +80,7 @@ class Words:
     @property
     def features(self) -> int:
         """D, or 0 where tokens are told as they are."""
-        return 0 if self.reader is None else self.reader.norm.normalized_shape[0]
+        return 0 if self.reader is None else self.reader.width
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> dict[str, Tensor]:
@@ -154,27 +154,28 @@ _AT_ONCE = 256
 class Captions:
     """The captions of a data set as the network is told them, by the pictures' indices.
 
-    What an encoder makes of each caption is worked out once, and kept in float16, where `ROOM`
-    allows; else for every batch.
+    What is told of each caption is worked out once, and an encoder's features kept in float16,
+    where `ROOM` allows; else for every batch.
 
     Args:
         words: how they are told.
         texts: one a picture.
+        keep: whether to work them all out; not for a batch or two.
     """
 
-    def __init__(self, words: Words, texts: Sequence[str]) -> None:
+    def __init__(self, words: Words, texts: Sequence[str], *, keep: bool = True) -> None:
         kinds = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         self._words, self._kinds = words, tuple(kinds)
         self._which = torch.tensor([kinds[text] for text in texts])
         fits = 2 * len(kinds) * words.length * max(words.features, 1) <= ROOM
-        self._told = self._all() if fits else None
+        self._told = self._all() if keep and fits else None
 
     def __call__(self, index: Tensor) -> Cond:
         """What is told of the pictures at `index` (B,) int64."""
         which = self._which[index]
         if self._told is None:
             return self._words([self._kinds[i] for i in which.tolist()])
-        rows = {name: rows[which] for name, rows in self._told.items()}
+        rows = {name: rows[sent(which, rows.device)] for name, rows in self._told.items()}
         return {name: r.float() if r.is_floating_point() else r for name, r in rows.items()}
 
     def _all(self) -> dict[str, Tensor]:

@@ -120,7 +120,7 @@ def ask(
     sampling: SamplingConfig | None = None,
     prompt: str | Sequence[str] | None = None,
     toward: str | None = None,
-    weight: float | Sequence[float] = 0.5,
+    weight: float | Sequence[float] | None = None,
 ) -> list[Ask]:
     """What each of `count` pictures is asked to show.
 
@@ -132,12 +132,14 @@ def ask(
         sampling: how they will be drawn; a classifier brings its classes to a model without.
         prompt: words for all, or several prompts, which the pictures take in turn.
         toward: words to go part of the way to, from those of the prompt.
-        weight: how much of the way, 0 to 1; several are taken in turn.
+        weight: how much of the way, 0 to 1, half of it when not given; several are taken in turn.
 
     Raises:
         InputError: no pictures, an unknown label, not one label per picture, words for a model
-            that reads none, or a weight outside 0 to 1.
+            that reads none, or a weight outside 0 to 1 or with nothing to go toward.
     """
+    if weight is not None and toward is None:
+        raise InputError("A weight says how far to go toward other words; give those, too.")
     if count < 1:
         raise InputError(f"The count of pictures is at least 1, not {count}.")
     asked = _labelled(model, count, label, sampling)
@@ -150,6 +152,7 @@ def ask(
     asked = [each._replace(words=prompts[i % len(prompts)]) for i, each in enumerate(asked)]
     if toward is None:
         return asked
+    weight = 0.5 if weight is None else weight
     weights = [float(weight)] if isinstance(weight, int | float) else list(weight)
     if not weights or not all(0 <= each <= 1 for each in weights):
         raise InputError(f"The weight of 'toward' lies between 0 and 1, not at {weight}.")

@@ -65,6 +65,17 @@ class RunFolder:
     def exists(self) -> bool:
         return self.config_path.exists()
 
+    def must_be_new(self) -> None:
+        """Refuse a folder that holds a run, or the plan of one.
+
+        Raises:
+            InputError: it does.
+        """
+        if self.exists():
+            raise InputError(
+                f"{self.path} already holds a run; go on with --resume, or give another --out."
+            )
+
     def begun(self) -> bool:
         """Whether there is more than a plan."""
         return self.exists() and (self.facts_path.exists() or self.checkpoints.exists())
@@ -85,9 +96,7 @@ class RunFolder:
             StorageError: the disk refuses.
         """
         if self.begun():
-            raise InputError(
-                f"{self.path} already holds a run; go on with --resume, or give another --out."
-            )
+            self.must_be_new()
         # The settings go last: where they are, the run can be resumed.
         write_json(self.facts_path, dict(facts))
         self.write_config(config)

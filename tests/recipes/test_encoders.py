@@ -95,6 +95,11 @@ class TestEncoder:
         assert report.json()["to_text"][1] > 0.8  # type: ignore[index]
         assert [path.name for path in paths] == ["report.json", "report.txt"]
 
+    @pytest.mark.parametrize("settings", [{"guidance": 2.0}, {"count": 5}, {"likelihood": True}])
+    def test_what_would_do_nothing_is_refused(self, clip: Path, settings: dict[str, Any]) -> None:
+        with pytest.raises(InputError, match=f"draws nothing: {next(iter(settings))} would do"):
+            api.evaluate(clip, **settings)
+
     @pytest.mark.parametrize(("words", "count"), [("  ", 3), ("red", 0)])
     def test_nothing_to_search(self, clip: Path, words: str, count: int) -> None:
         with pytest.raises(InputError):
@@ -149,6 +154,8 @@ class TestTold:
         torch.testing.assert_close(turns[1], ends[1][1], rtol=0, atol=1e-4)
         with pytest.raises(InputError, match=r"between 0 and 1, not at 1\.5"):
             couette.sample(model, **given, toward="x", weight=1.5)
+        with pytest.raises(InputError, match="how far to go toward other words"):
+            couette.sample(model, **given, weight=0.5)
 
     def test_resumed_to_the_bit_without_the_encoders_run(
         self, run: Path, data: Path, clip: Path, tmp_path: Path

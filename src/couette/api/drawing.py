@@ -56,7 +56,7 @@ def sample(
     label: int | str | Sequence[int | str] | None = None,
     prompt: str | Sequence[str] | None = None,
     toward: str | None = None,
-    weight: float | Sequence[float] = 0.5,
+    weight: float | Sequence[float] | None = None,
     seed: int = 0,
     batch: int = 64,
     **settings: Any,
@@ -70,7 +70,7 @@ def sample(
             picture, or None for anything.
         prompt: words for all, or several prompts, which the pictures take in turn.
         toward: words to go part of the way to, from those of the prompt.
-        weight: how much of the way, 0 to 1; several are taken in turn.
+        weight: how much of the way, 0 to 1, half when not given; several are taken in turn.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
         settings: `guidance`, `guider`, `negative`, `sampler`, `steps`, `grid`, `threshold`,
@@ -98,7 +98,7 @@ def steps(
     label: int | str | Sequence[int | str] | None = None,
     prompt: str | Sequence[str] | None = None,
     toward: str | None = None,
-    weight: float | Sequence[float] = 0.5,
+    weight: float | Sequence[float] | None = None,
     seed: int = 0,
     **settings: Any,
 ) -> Iterator[Step]:

@@ -88,6 +88,12 @@ def evaluate(
     if not is_exact(path):
         kind = read_config(find_model(path)).objective.name
         if kind in ("autoencoder", "contrastive"):
+            asked = {"count": count, "likelihood": likelihood or None, **settings}
+            idle = [name for name, value in asked.items() if value is not None]
+            if idle:
+                raise InputError(
+                    f"{run} draws nothing: {' and '.join(idle)} would do nothing; leave that out."
+                )
             return _encoder(path, kind, data, weights, device, out, progress, watch)
     models = _weights_of(path, device)
     drawn = {"average": list(models)[-1:], "raw": ["weights"], "both": list(models)}
@@ -97,7 +103,7 @@ def evaluate(
     check_writable(where)
     first = models["weights"]
     sampling = generate.sampling_of(first, **settings)
-    source = _data_of(path, first.config, data, f"couette eval {run} NEWPATH")
+    source = data_of(path, first.config, data, f"couette eval {run} NEWPATH")
     readable = source.source == "shapes" and first.conditioner.words is not None
     report = measure(
         models,
@@ -131,7 +137,7 @@ def _encoder(
     folder, average = find_model(path), weights != "raw"
     runtime = choose(parse(RuntimeConfig, {"device": device}, "the arguments of evaluate"))
     described = read_config(folder)
-    splits = open_data(_data_of(path, described, data, f"couette eval {path} NEWPATH"), progress)
+    splits = open_data(data_of(path, described, data, f"couette eval {path} NEWPATH"), progress)
     if kind == "autoencoder":
         _, network = load_autoencoder(folder, average=average, runtime=runtime)
         found = measure_autoencoder(network, splits, runtime, progress)
@@ -232,7 +238,7 @@ def _judge(
 ) -> Judge:
     """The judge of `count` samples of a run's model, asked for every class in turn."""
     moved = f"couette train NEWPATH --resume --out {path}"
-    train, test = open_data(_data_of(path, model.config, None, moved), progress)
+    train, test = open_data(data_of(path, model.config, None, moved), progress)
     if test is None or not 2 <= count <= len(train):
         raise InputError(
             f"{count} samples can't be compared with '{train.name}': give --frechet 2 to "
@@ -264,7 +270,7 @@ def _weights_of(path: Path, device: str) -> dict[str, Model]:
     return models
 
 
-def _data_of(path: Path, held: ModelConfig, data: str | Path | None, new_place: str) -> DataConfig:
+def data_of(path: Path, held: ModelConfig, data: str | Path | None, new_place: str) -> DataConfig:
     """The data a model is measured against: its run's own, or others brought to its size.
 
     Raises:
@@ -285,7 +291,7 @@ def _data_of(path: Path, held: ModelConfig, data: str | Path | None, new_place: 
             )
         return config
     base = config or DataConfig()
-    if (held.channels, held.height, held.width) == (2, 1, 1):
+    if held.is_points:
         return base.model_copy(update={"source": str(data)})
     size = {"resolution": (held.height, held.width), "color": _COLORS.get(held.channels, "auto")}
     return base.model_copy(update={"source": str(data), **size})

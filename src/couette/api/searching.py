@@ -8,17 +8,16 @@ from typing import NamedTuple
 
 import torch
 
+from couette.api.measuring import data_of
 from couette.conditioners import Words
-from couette.config import DataConfig, RuntimeConfig
+from couette.config import RuntimeConfig
 from couette.data import open_data, to_float
 from couette.errors import InputError
 from couette.evaluation.retrieval import embed_pictures, embed_texts, nearest_pictures
 from couette.model import load_encoder
-from couette.runs import RunFolder, find_model
+from couette.runs import find_model
 from couette.runtime import choose
 from couette.validation import parse
-
-_COLORS = {1: "gray", 3: "rgb"}
 
 
 class Found(NamedTuple):
@@ -60,13 +59,7 @@ def search(
         raise InputError(f"The count of pictures is at least 1, not {count}.")
     runtime = choose(parse(RuntimeConfig, {"device": device}, "the arguments of search"))
     config, network, tokenizer = load_encoder(find_model(Path(run)), runtime=runtime)
-    folder = RunFolder(Path(run))
-    source = folder.config().data if folder.exists() else DataConfig()
-    if data is not None:
-        size = {"resolution": (config.height, config.width), "color": _COLORS[config.channels]}
-        source = source.model_copy(update={"source": str(data), **size})
-    elif not folder.exists():
-        raise InputError(f"{run} is a model without its run; say which pictures to search.")
+    source = data_of(Path(run), config, data, f"couette search {run} WORDS NEWPATH")
     pictures = open_data(source, progress).train
     index = torch.arange(len(pictures))
     known = embed_pictures(network, pictures, index, runtime, progress=progress)

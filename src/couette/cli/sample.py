@@ -35,7 +35,7 @@ def sample(
     label: str | None = None,
     prompt: tuple[str, ...] | None = None,
     toward: str | None = None,
-    weight: tuple[float, ...] = (0.5,),
+    weight: tuple[float, ...] | None = None,
     negative: str | None = None,
     schedule: str | None = None,
     guidance: float | None = None,
@@ -62,7 +62,7 @@ def sample(
         label: a class by name or number, or "each" for every class in turn.
         prompt: words, for a model that was trained on captions; several are taken in turn.
         toward: words to go part of the way to, from those of the prompt.
-        weight: how much of the way, 0 to 1; several are taken in turn.
+        weight: how much of the way, 0 to 1, half when not given; several are taken in turn.
         negative: words to lead away from.
         schedule: of an exact world; a trained model has its own.
         guidance: guidance scale; 1 is off, 0 the unconditional.

@@ -6,7 +6,7 @@
 | `latents.py` | the latents of an autoencoder |
 """
 
-from couette.codecs.latents import Latents, latent, measure_latents
+from couette.codecs.latents import Latents, latent, measure_latents, some_of
 from couette.codecs.pixels import Levels, Symmetric, Unit
 
-__all__ = ["Latents", "Levels", "Symmetric", "Unit", "latent", "measure_latents"]
+__all__ = ["Latents", "Levels", "Symmetric", "Unit", "latent", "measure_latents", "some_of"]

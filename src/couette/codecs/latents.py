@@ -6,22 +6,27 @@ autoencoder's factor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from couette.contracts import Codec, Sizes
+from couette.data import Dataset, to_float
 from couette.errors import ConfigError, DataError, NotFinite, ShapeError
 from couette.networks.common import require_multiple
 from couette.networks.vae import VAE, Moments, require_channels
 from couette.registry import CODECS
 from couette.runtime import Runtime, evaluating
-from couette.tensors import Stream, normal, sent
+from couette.tensors import Stream, normal, permutation, sent
 
 SMALLEST = 4
 """Tiles are at least so many latent positions wide."""
 
+MEASURED_ON = 2_048
+"""Pictures whose latents are looked at for their mean and scale."""
+
+_BATCH = 64
 _CONSTANT = 1e-6
 """A channel that deviates by less than this share of its size is taken for constant."""
 
@@ -208,6 +213,12 @@ def cut(size: int, tile: int, reach: int, fine: int) -> list[tuple[int, Tensor]]
         (start, weight / total[fine * start : fine * (start + tile)])
         for start, weight in zip(starts, weights, strict=True)
     ]
+
+
+def some_of(data: Dataset, most: int = MEASURED_ON) -> Iterator[Tensor]:
+    """Pictures chosen from a data set, in [-1, 1], batch by batch: what latents are measured on."""
+    for part in torch.split(permutation(0, 0, len(data))[:most], _BATCH):
+        yield to_float(data.pictures(part))
 
 
 @torch.no_grad()

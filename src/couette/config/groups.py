@@ -369,6 +369,11 @@ class AutoencoderConfig(Frozen):
 class ModelConfig(Frozen):
     """What a saved model is, as data: enough to build it again."""
 
+    @property
+    def is_points(self) -> bool:
+        """Whether it makes 2-D points, (N, 2, 1, 1), instead of pictures."""
+        return (self.channels, self.height, self.width) == (2, 1, 1)
+
     format: int = FORMAT
     recipe: str
     objective: Spec = spec("diffusion")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from couette.codecs import Latents, measure_latents
+from couette.codecs import Latents, measure_latents, some_of
 from couette.conditioners import Words
 from couette.data import Dataset, Progress, Splits, to_float
 from couette.data.tokenizer import Tokenizer
@@ -65,9 +65,8 @@ def measure_autoencoder(
         DataError: nothing is held out.
     """
     data, index = _held_out(splits)
-    parts = torch.split(permutation(0, 0, len(splits.train))[:MOST], 64)
-    batches = (to_float(splits.train.pictures(part)) for part in parts)
-    latents = Latents(network, *measure_latents(network, batches, runtime), runtime)
+    measured = measure_latents(network, some_of(splits.train), runtime)
+    latents = Latents(network, *measured, runtime)
     found = reconstruction(latents, data, index)
     judge = Judge(splits.train, data, count=len(index), runtime=runtime, progress=progress)
     back = _there_and_back(latents, data, index)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
-from couette.codecs import Latents, measure_latents
+from couette.codecs import Latents, measure_latents, some_of
 from couette.data import to_float
 from couette.figures.registry import Columns, Picture, Rows, Runs, Seed, figure, still
 from couette.figures.reverse import named, others
@@ -16,8 +17,6 @@ from couette.render import grid, strip
 from couette.runs import find_model
 from couette.runtime import choose
 from couette.tensors import Stream, normal, permutation
-
-_MEASURED = 1_024
 
 
 @figure("latents", needs=("data", "log", "latents"))
@@ -35,7 +34,7 @@ def latents(
     between the latents of its pictures, which decode to gibberish; one that is variational fills
     them (Kingma & Welling 2014).
     """
-    sheets: dict[str, dict[str, object]] = {}
+    sheets: dict[str, dict[str, Image]] = {}
     notes = []
     for name, each in named([target, *others(target, beside, "latents")]).items():
         codec = _opened(each)
@@ -53,7 +52,7 @@ def latents(
         for what, image in shown.items():
             sheets.setdefault(what, {})[name] = image
     return [
-        still(what, side_by_side(images) if beside else next(iter(images.values())), *notes)  # type: ignore[arg-type]
+        still(what, side_by_side(images) if beside else next(iter(images.values())), *notes)
         for what, images in sheets.items()
     ]
 
@@ -76,10 +75,8 @@ def _opened(target: Target) -> Latents:
     runtime = choose(target.runtime)
     folder = find_model(target.weights or target.run.path)
     _, network = load_autoencoder(folder, average=target.average, runtime=runtime)
-    data = target.splits.train
-    index = permutation(0, 0, len(data))[:_MEASURED]
-    batches = (to_float(data.pictures(part)) for part in torch.split(index, 64))
-    return Latents(network, *measure_latents(network, batches, runtime), runtime)
+    measured = measure_latents(network, some_of(target.splits.train), runtime)
+    return Latents(network, *measured, runtime)
 
 
 def _some(target: Target, count: int, seed: int) -> Tensor:

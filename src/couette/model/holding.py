@@ -44,7 +44,7 @@ class Model:
     @property
     def is_points(self) -> bool:
         """Whether it makes 2-D points, (N, 2, 1, 1), instead of pictures."""
-        return (self.config.channels, self.config.height, self.config.width) == (2, 1, 1)
+        return self.config.is_points
 
 
 @dataclass(frozen=True)

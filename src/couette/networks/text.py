@@ -81,7 +81,7 @@ class Reader(nn.Module):
 
     def __init__(self, sizes: TextSizes, width: int, depth: int) -> None:
         super().__init__()
-        self.sizes = sizes
+        self.sizes, self.width, self.depth = sizes, width, depth
         self.enter: nn.Module = (
             nn.Embedding(sizes.vocabulary, width)
             if sizes.vocabulary

@@ -19,7 +19,7 @@ from couette.config import (
     spec,
 )
 from couette.contracts import Ask, Codec, Objective
-from couette.data import Dataset, Progress
+from couette.data import Dataset
 from couette.discrete import objective_for
 from couette.errors import ConfigError, DataError
 from couette.model import Parts, assemble, build_network, codec_of, load_encoder
@@ -88,9 +88,10 @@ def build_trainer(
     data: Dataset,
     runtime: Runtime,
     parts: Parts,
-    progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[nn.Module, Trainer]:
-    """The network, its weights drawn from the run's seed, and the trainer around it.
+    """The network, its weights drawn from the run's seed, and the trainer around it; `tell` is
+    called before all pictures are encoded, which may take long.
 
     Raises:
         ConfigError, ShapeError: settings that do not fit each other or the data.
@@ -102,7 +103,7 @@ def build_trainer(
     objective = _objective(config, model, network, runtime, parts)
     average = PowerAverage(network, training.average) if training.average else None
     stream = _stream(config, model, data, runtime, training.batch, parts)
-    stream.latents = _cached(config, model, data, stream.codec, progress)
+    stream.latents = _cached(config, model, data, stream.codec, tell)
     return network, Trainer(objective, stream, training, Plan(training, len(data)), average)
 
 
@@ -129,7 +130,7 @@ def build_trial(config: RunConfig, model: ModelConfig, data: Dataset, parts: Par
             torch.manual_seed(config.training.seed)
             network = runtime.compiled(runtime.place(build_network(model)))
         objective = _objective(config, model, network, runtime, parts).train()
-        given = _stream(config, model, data, runtime, batch, parts)(0)
+        given = _stream(config, model, data, runtime, batch, parts, keep=False)(0)
         return network, lambda: objective(given, "network").loss.mean()
 
     def lasts(step: float) -> float:
@@ -188,10 +189,13 @@ def _stream(
     runtime: Runtime,
     batch: int,
     parts: Parts,
+    *,
+    keep: bool = True,
 ) -> Stream:
+    """The batches; `keep` works out what is told of all captions, for more than a batch or two."""
     codec = codec_of(model, parts, runtime)
     words = parts.words(model, runtime)
-    captions = None if words is None else Captions(words, data.texts or ())
+    captions = None if words is None else Captions(words, data.texts or (), keep=keep)
     return Stream(
         data,
         codec,
@@ -209,11 +213,18 @@ def _cached(
     model: ModelConfig,
     data: Dataset,
     codec: Codec,
-    progress: Progress | None,
+    tell: Callable[[str], None],
 ) -> LatentCache | None:
     """The latents of all pictures; none where each visit sees a picture anew, and for pixels."""
     if model.autoencoder is None or not isinstance(codec, Latents) or config.data.crop:
         return None
+    said: list[str] = []
+
+    def progress(what: str, done: int, of: int) -> None:
+        if not said:
+            said.append(f"{what} {of:,} pictures, once for all runs on them with this autoencoder")
+            tell(said[0])
+
     return LatentCache(
         codec,
         data,

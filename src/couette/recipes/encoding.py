@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from couette.codecs import measure_latents
+from couette.codecs import measure_latents, some_of
 from couette.config import AutoencoderConfig, RunConfig
-from couette.data import Dataset, to_float
+from couette.data import Dataset
 from couette.errors import ConfigError
 from couette.model import load_autoencoder, load_parts, read_config
 from couette.networks.vae import VAE
@@ -19,12 +17,6 @@ from couette.registry import CODECS, NETWORKS
 from couette.runs import find_model
 from couette.runtime import Runtime
 from couette.storage import tensor_bytes
-from couette.tensors import permutation
-
-MEASURED_ON = 2_048
-"""Pictures whose latents are looked at for their mean and scale."""
-
-_BATCH = 64
 
 
 def encoding(
@@ -60,7 +52,7 @@ def encoding(
             f"The autoencoder in {run} takes pictures of {held.channels} channels, and "
             f"'{data.name}' has {data.channels}; set --data.color, or train another one."
         )
-    mean, scale = measure_latents(network, _pictures(data), runtime)
+    mean, scale = measure_latents(network, some_of(data), runtime)
     digest = hashlib.sha256(tensor_bytes(network.state_dict())).hexdigest()
     described = AutoencoderConfig(
         network=NETWORKS.explicit(held.network),
@@ -69,9 +61,3 @@ def encoding(
         digest=digest,
     )
     return described, network
-
-
-def _pictures(data: Dataset) -> Iterator[Tensor]:
-    chosen = permutation(0, 0, len(data))[:MEASURED_ON]
-    for part in torch.split(chosen, _BATCH):
-        yield to_float(data.pictures(part))

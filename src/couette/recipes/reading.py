@@ -107,8 +107,7 @@ def _encoder(
     held, network, tokenizer = load_encoder(find_model(Path(config.run)), runtime=runtime)
     reader = network.reader
     digest = hashlib.sha256(tensor_bytes(reader.state_dict())).hexdigest()
-    width, depth = reader.norm.normalized_shape[0], len(reader.blocks)
-    described = ReaderConfig(width=width, depth=depth, digest=digest)
+    described = ReaderConfig(width=reader.width, depth=reader.depth, digest=digest)
     return tokenizer, held.text.length, reader, described
 
 

@@ -96,10 +96,8 @@ class Session:
         data: Splits | None = None,
     ) -> None:
         self.folder = RunFolder(out)
-        if self.folder.exists() and not resume:
-            raise InputError(
-                f"{out} already holds a run; go on with --resume, or give another --out."
-            )
+        if not resume:
+            self.folder.must_be_new()
         checkpoint = self._checkpoint() if resume else None
         self._given = config.data.source
         config = config.replace(data={"source": located(self._given)})
@@ -122,7 +120,7 @@ class Session:
         self.runtime = self._runtime(checkpoint, tell)
         self.runtime.apply()
         self._network, self.trainer = build_trainer(
-            self.config, self.model_config, self.data.train, self.runtime, self.parts
+            self.config, self.model_config, self.data.train, self.runtime, self.parts, tell
         )
         self.models = {"weights": self._model(self._network)}
         if self.trainer.average is not None:

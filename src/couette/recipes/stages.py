@@ -13,7 +13,7 @@ from typing import Any
 
 from couette.config import ModelConfig, RunConfig, spec
 from couette.data import Splits, located, open_data
-from couette.errors import InputError, Interrupted
+from couette.errors import Interrupted
 from couette.recipes.session import Event, Session
 from couette.registry import CODECS, RECIPES
 from couette.runs import RunFolder
@@ -86,11 +86,8 @@ class Staged:
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.folder = RunFolder(out)
-        if self.folder.exists() and not resume:
-            raise InputError(
-                f"{out} already holds a run; go on with --resume, or give another --out."
-            )
         if not resume:
+            self.folder.must_be_new()
             config = _naming(config, out)
         self._stages = staged(config, out)
         self._tell = tell

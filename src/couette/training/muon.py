@@ -40,7 +40,9 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step; weights of the same shape are orthogonalised together."""
-        refused = torch.zeros(()) if self.found_inf is None else self.found_inf
+        refused = self.found_inf
+        if refused is None:
+            refused = torch.zeros((), device=self.param_groups[0]["params"][0].device)
         for group in self.param_groups:
             momentum = group["momentum"]
             alike: dict[torch.Size, list[nn.Parameter]] = {}
@@ -54,12 +56,12 @@ class Muon(torch.optim.Optimizer):
                     if "momentum_buffer" not in self.state[p]:
                         self.state[p]["momentum_buffer"] = torch.zeros_like(p)
                     buffer = self.state[p]["momentum_buffer"]
-                    grad = torch.where(refused.to(p.device) > 0, buffer, p.grad)
+                    grad = torch.where(refused > 0, buffer, p.grad)
                     buffer.lerp_(grad, 1 - momentum)
                     steps.append(grad.lerp(buffer, momentum).flatten(1))
                 rows, columns = steps[0].shape
                 size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                moves = orthogonal(torch.stack(steps)) * (size * (1 - refused.to(steps[0].device)))
+                moves = orthogonal(torch.stack(steps)) * (size * (1 - refused))
                 for p, move in zip(weights, moves, strict=True):
                     p.sub_(move.reshape(shape))
 

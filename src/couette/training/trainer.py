@@ -77,8 +77,9 @@ class Trainer:
         self._looks = 1 if self._device.type == "cpu" else PATIENCE  # steps between; a card waits
         self._refused = torch.zeros((), dtype=torch.int64, device=self._device)
         self._updates = torch.zeros_like(self._refused)
+        matrices = matrices_of(objective)
         self.optimizers = {
-            phase: PhaseOptimizer(parameters, config, matrices_of(objective))
+            phase: PhaseOptimizer(parameters, config, matrices)
             for phase, parameters in objective.phases().items()
         }
 
