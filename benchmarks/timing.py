@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 
 @dataclass
 class Case:
@@ -44,8 +46,15 @@ def interleaved(cases: Sequence[Case], rounds: int, warm: int = 1) -> None:
         for case in cases:
             begun = time.perf_counter()
             case.step()
+            wait()
             if number >= warm:
                 case.seconds.append(time.perf_counter() - begun)
+
+
+def wait() -> None:
+    """Until a card, where there is one, has done what it was asked for."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def ratio(one: Case, other: Case) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks.networks import COURSE, data_folder, diffusers_course, forward_flops, session
+from benchmarks.networks import COURSE, data_folder, diffusers_network, forward_flops, session
 from benchmarks.start_up import spent
 from benchmarks.timing import Case, interleaved, ratio, report
 from couette.config import DataConfig
@@ -65,7 +65,7 @@ def test_what_is_compared_is_of_equal_work() -> None:
     ours = forward_flops(
         run.models["weights"].network, x, told, {"label": torch.zeros(1, dtype=torch.int64)}
     )
-    theirs = diffusers_course()
+    theirs = diffusers_network()
     assert count_parameters(theirs) == 1_707_009
     assert COURSE["block_out_channels"] == (32, 64, 64)
     assert abs(ours / forward_flops(theirs, x, 0) - 1) < 0.05

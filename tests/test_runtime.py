@@ -231,7 +231,7 @@ class TestProbe:
 
     @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")  # of the compiler's own
-    @pytest.mark.parametrize(("mode", "lasts"), [("auto", 2 * LONG), ("fast", 0.0)])
+    @pytest.mark.parametrize(("mode", "lasts"), [("auto", 2 * LONG["cpu"]), ("fast", 0.0)])
     def test_compiling_is_tried_where_it_may_pay(self, mode: Any, lasts: float) -> None:
         class Many(Repeated):
             def __init__(self) -> None:
@@ -262,7 +262,7 @@ class TestProbe:
 
 def _compiled(trial: Trial, chosen: Runtime) -> tuple[nn.Module, Callable[[], Tensor]]:
     network, loss = trial.build(chosen)
-    chosen.compiled(network)
+    chosen.readied(network)
     return network, loss
 
 
@@ -278,7 +278,7 @@ def test_a_compiled_network_trains_alike_and_draws_uncompiled() -> None:
         norm_num_groups=8,
         layers_per_block=1,
     )
-    twin = Runtime(compile=True).compiled(copy.deepcopy(network))
+    twin = Runtime(compile=True).readied(copy.deepcopy(network))
     x, told = torch.randn(2, 1, 8, 8), torch.rand(2)
     found = []
     for each in (network, twin):
@@ -294,7 +294,7 @@ def test_a_compiled_network_trains_alike_and_draws_uncompiled() -> None:
 
 def test_short_runs_compile_nothing() -> None:
     network = UNet(Sizes(1, 8, 8), size="tiny", width=8)
-    Runtime().compiled(network)
+    Runtime().readied(network)
     assert not any(part._compiled_call_impl for part in network.modules())
 
 

@@ -62,7 +62,7 @@ def test_pictures_of_any_size(words: str, size: tuple[int, int]) -> None:
 
 
 def test_places_tell_patches_apart() -> None:
-    found = places(3, 5, 32, torch.zeros(()))
+    found = places(3, 5, torch.zeros(()), 32)
     assert found.shape == (15, 32)
     assert torch.cdist(found, found).fill_diagonal_(9).min() > 0.5
 

@@ -10,6 +10,7 @@ import torch
 from couette.config import RunConfig
 from couette.data import open_data
 from couette.denoiser import bound_term
+from couette.model import Parts
 from couette.recipes.building import build_trainer, model_config
 from couette.runtime import Runtime, evaluating
 from couette.schedules import mixed
@@ -34,9 +35,8 @@ def test_it_beats_both_fixed_variances() -> None:
         training={"steps": 300, "batch": 64, "lr": 2e-3, "average": 0, "warmup": 20},
     )
     data = open_data(config.data)
-    network, trainer = build_trainer(
-        config, model_config(config, data.train), data.train, Runtime()
-    )
+    described = model_config(config, data.train, Parts())
+    network, trainer = build_trainer(config, described, data.train, Runtime(), Parts())
     for _ in trainer.run():
         pass
     denoiser = cast(DiffusionObjective, trainer.objective).denoiser

@@ -308,13 +308,17 @@ class RuntimeConfig(Frozen):
         Literal["auto", "on", "off"],
         Field(description="compile the network's blocks; auto: where the run is long"),
     ] = "auto"
+    graph: Annotated[
+        Literal["auto", "on", "off"],
+        Field(description="on a GPU, record a step's kernels and replay them (CUDA graphs)"),
+    ] = "auto"
     recompute: Annotated[
         bool, Field(description="blocks again in the backward pass: less memory, more time")
     ] = False
 
-    @field_validator("compile", mode="before")
+    @field_validator("compile", "graph", mode="before")
     @classmethod
-    def _compile_in_words(cls, value: Any) -> Any:
+    def _in_words(cls, value: Any) -> Any:
         """`true` and `false`, as older files have it; YAML reads `on` and `off` so, too."""
         return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 

@@ -6,7 +6,6 @@ patches, L tokens of words, D width, E = D the embedding.
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 import torch
@@ -16,14 +15,11 @@ from torch import Tensor, nn
 
 from couette.contracts import Cond, Sizes
 from couette.networks.common import label, refuse_unknown, unmixed
-from couette.networks.layers import attend
+from couette.networks.layers import attend, places
 from couette.networks.text import Reader, heads_of, words_of
 from couette.networks.unet import Embedding
 from couette.registry import NETWORKS
 from couette.runtime import Repeated
-
-_LONGEST = 10_000.0
-"""Longest wave of the places, in patches (Vaswani et al. 2017, sec. 3.5)."""
 
 
 @NETWORKS.register("dit")
@@ -90,7 +86,7 @@ class DiT(nn.Module):
         x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch))
         h = F.pixel_unshuffle(x, self.patch).permute(0, 2, 3, 1)  # (B, H/p, W/p, p²·C)
         rows, columns = h.shape[1:3]
-        h = self.enter(h.flatten(1, 2)) + places(rows, columns, self.width, h)
+        h = self.enter(h.flatten(1, 2)) + places(rows, columns, h, self.width)
         for block in self.blocks:
             if isinstance(block, JointBlock):
                 h, text = block(h, emb, text, mask, cond.get("perturb"))
@@ -222,16 +218,6 @@ class JointBlock(Repeated):
             return h, text
         text = self.words.mixed(text, attend(tq, keys, values, seen), other[2])
         return h, self.words.thought(text, *other[3:])
-
-
-def places(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
-    """Sines and cosines of each patch's row and column, (rows·columns, width)."""
-    count = width // 4
-    waves = torch.exp(torch.arange(count, device=like.device) * (-math.log(_LONGEST) / count))
-    y, x = (torch.arange(n, device=like.device)[:, None] * waves for n in (rows, columns))
-    down = torch.cat((y.sin(), y.cos()), 1)[:, None].expand(rows, columns, -1)
-    along = torch.cat((x.sin(), x.cos()), 1)[None].expand(rows, columns, -1)
-    return torch.cat((down, along), 2).flatten(0, 1).to(like.dtype)
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:

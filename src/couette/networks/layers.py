@@ -5,6 +5,7 @@ Shapes: B batch, C channels, H height, W width, G groups.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -65,14 +66,58 @@ def attend(
     mask: bool, broadcast over (B, heads, tokens of q, tokens of k); False is not attended to.
     tap: what the weights go through on their way, where they are looked at or changed.
 
-    On processors the fused kernel's backward pass takes several times as long in bfloat16 as
-    these two products, and no less in float32; but only the fused one spares the square of
-    `tokens` in memory.
+    On processors the fused kernel is the faster one in float32, but its backward pass in bfloat16
+    takes several times as long as these two products; then only the square of `tokens` in memory
+    speaks for it.
     """
-    if tap is None and (q.device.type != "cpu" or q.shape[2] > MANY):
+    products = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] <= MANY
+    if tap is None and not products:
         return F.scaled_dot_product_attention(q, k, v, mask)
     scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     weights = torch.softmax(scores, dim=-1)
     return (weights if tap is None else tap(weights)) @ v
+
+
+def places(rows: int, columns: int, like: Tensor, width: int, longest: float = 10_000.0) -> Tensor:
+    """Sines and cosines of each position's row and column, (rows·columns, width).
+
+    Args:
+        rows, columns: of the positions.
+        like: has the dtype and the device that are wanted.
+        width: a multiple of 4.
+        longest: the last and longest wave is less than 2π times this many positions long (Vaswani
+            et al. 2017, sec. 3.5).
+    """
+    count = width // 4
+    waves = torch.exp(torch.arange(count, device=like.device) * (-math.log(longest) / count))
+    y, x = (torch.arange(n, device=like.device)[:, None] * waves for n in (rows, columns))
+    down = torch.cat((y.sin(), y.cos()), 1)[:, None].expand(rows, columns, -1)
+    along = torch.cat((x.sin(), x.cos()), 1)[None].expand(rows, columns, -1)
+    return torch.cat((down, along), 2).flatten(0, 1).to(like.dtype)
+
+
+class Place(nn.Module):
+    """h (B, C, H, W), told where each position is: attention sees no order by itself.
+
+    Added after the norm, to what asks and is asked, so that no noise in h drowns it (Carion et al.
+    2020, "DETR", app. A.4).
+
+    Args:
+        waves: features of a place, as `places` gives them.
+        channels: C.
+    """
+
+    def __init__(self, waves: int, channels: int) -> None:
+        super().__init__()
+        self.learned = nn.Linear(waves, channels, bias=False)
+        # The mean square of a wave is a half, so that places begin as large as normed features.
+        nn.init.normal_(self.learned.weight, std=(waves / 2) ** -0.5)
+
+    def forward(self, h: Tensor, where: Tensor | None) -> Tensor:
+        """h again where `where` (H·W, waves) is None."""
+        if where is None:
+            return h
+        told: Tensor = self.learned(where)
+        return h + told.T.reshape(1, -1, *h.shape[2:])

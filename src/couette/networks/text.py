@@ -14,8 +14,11 @@ from torch.nn import functional as F
 
 from couette.contracts import Cond, TextSizes
 from couette.errors import ConfigError, ShapeError
-from couette.networks.layers import ChannelNorm, attend
+from couette.networks.layers import ChannelNorm, Place, attend
 from couette.runtime import Repeated
+
+WAVES = 32
+"""Features of a position's place, see `layers.places`."""
 
 HEAD = 64
 """Channels of an attention head, at most."""
@@ -128,7 +131,8 @@ class Reader(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """h + attention of all positions of h to the words (Rombach et al. 2022, sec. 3.3).
+    """h + attention of all positions of h to the words (Rombach et al. 2022, sec. 3.3), each
+    position told where it is: words ask for left and right, above and below.
 
     Args:
         channels: of h.
@@ -138,7 +142,8 @@ class CrossAttention(nn.Module):
     def __init__(self, channels: int, text: int) -> None:
         super().__init__()
         self.heads = heads_of(channels)
-        self.norm = ChannelNorm(channels)
+        self.norm = ChannelNorm(channels, elementwise_affine=False)
+        self.place = Place(WAVES, channels)
         self.q = nn.Conv2d(channels, channels, 1)
         self.kv = nn.Linear(text, 2 * channels)
         self.leave = nn.Conv2d(channels, channels, 1)
@@ -146,10 +151,10 @@ class CrossAttention(nn.Module):
             nn.init.zeros_(parameter)
         self.tap: Callable[[Tensor], Tensor] | None = None
 
-    def forward(self, h: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """(B, C, H, W), (B, L, D), (B, 1, 1, L): (B, C, H, W)."""
+    def forward(self, h: Tensor, text: Tensor, mask: Tensor, where: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), (B, L, D), (B, 1, 1, L), (H·W, WAVES): (B, C, H, W)."""
         batch, channels, height, width = h.shape
-        q = self.q(self.norm(h)).permute(0, 2, 3, 1)
+        q = self.q(self.place(self.norm(h), where)).permute(0, 2, 3, 1)
         q = q.reshape(batch, height * width, self.heads, -1).transpose(1, 2)
         k, v = self.kv(text).reshape(batch, text.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         y = attend(q, k, v, mask, self.tap)

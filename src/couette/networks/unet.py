@@ -22,13 +22,16 @@ from couette.contracts import Cond, Sizes
 from couette.errors import ConfigError
 from couette.networks.common import label, refuse_unknown, unmixed
 from couette.networks.embeddings import FourierFeatures, log_spaced
-from couette.networks.layers import ChannelNorm, attend
-from couette.networks.text import CrossAttention, Reader, heads_of, words_of
+from couette.networks.layers import ChannelNorm, Place, attend, places
+from couette.networks.text import WAVES, CrossAttention, Reader, heads_of, words_of
 from couette.registry import NETWORKS
 from couette.runtime import Repeated
 
 Words = tuple[Tensor, Tensor]
 """What blocks attend to: (B, L, D) words and (B, 1, 1, L) which of them count."""
+
+LONGEST = 64.0
+"""Longest wave of the places, as in `places`: some times as long as a level that attends."""
 
 SMALLEST = 4
 """A level whose short side would be shorter than this, in positions, is left out."""
@@ -181,20 +184,25 @@ class Embedding(nn.Module):
 
 
 class Level(nn.Module):
-    """Blocks at one resolution, with everything at the lower ones in their middle."""
+    """Blocks at one resolution, with everything at the lower ones in their middle.
+
+    attends: whether its blocks attend to anything, and so must know where things are.
+    """
 
     nested = True
     """A plan of the network looks inside."""
 
-    def __init__(self, parts: Iterable[nn.Module]) -> None:
+    def __init__(self, parts: Iterable[nn.Module], attends: bool) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
+        self.attends = attends
 
     def forward(
         self, h: Tensor, emb: Tensor, perturb: Tensor | None, words: Words | None
     ) -> Tensor:
+        where = places(h.shape[2], h.shape[3], h, WAVES, LONGEST) if self.attends else None
         for part in self.parts:
-            h = part(h, emb, perturb, words)
+            h = part(h, emb, where, perturb, words)
         return h
 
 
@@ -241,7 +249,12 @@ class Lower(nn.Module):
         self.reuse: Reuse | None = None
 
     def forward(
-        self, h: Tensor, emb: Tensor, perturb: Tensor | None, words: Words | None
+        self,
+        h: Tensor,
+        emb: Tensor,
+        where: Tensor | None,
+        perturb: Tensor | None,
+        words: Words | None,
     ) -> Tensor:
         def branch() -> Tensor:
             return unfold(self.up(self.level(self.down(h), emb, perturb, words)))
@@ -261,10 +274,10 @@ class Block(Repeated):
         self, channels: int, emb: int, attends: bool, dropout: float, text: int = 0
     ) -> None:
         super().__init__()
-        self.norm1 = ChannelNorm(channels)
+        self.norm1 = ChannelNorm(channels, elementwise_affine=False)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.modulation = nn.Linear(emb, 2 * channels)
-        self.norm2 = ChannelNorm(channels)
+        self.norm2 = ChannelNorm(channels, elementwise_affine=False)
         self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
         self.dropout = nn.Dropout(dropout)
         self.attention = Attention(channels) if attends else None
@@ -274,6 +287,7 @@ class Block(Repeated):
         self,
         h: Tensor,
         emb: Tensor,
+        where: Tensor | None = None,
         perturb: Tensor | None = None,
         words: Words | None = None,
     ) -> Tensor:
@@ -282,23 +296,26 @@ class Block(Repeated):
         y = F.silu(torch.addcmul(shift, y, scale + 1))
         h = h + self.conv2(self.dropout(y))
         if self.attention is not None:
-            h = self.attention(h, perturb)
-        return h if self.words is None or words is None else self.words(h, *words)
+            h = self.attention(h, perturb, where)
+        return h if self.words is None or words is None else self.words(h, *words, where)
 
 
 class Attention(nn.Module):
-    """h + attention among all positions of h."""
+    """h + attention among all positions of h, each of which is told where it is."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.heads = heads_of(channels)
-        self.norm = ChannelNorm(channels)
+        self.norm = ChannelNorm(channels, elementwise_affine=False)
+        self.place = Place(WAVES, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.leave = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, h: Tensor, perturb: Tensor | None = None) -> Tensor:
+    def forward(
+        self, h: Tensor, perturb: Tensor | None = None, where: Tensor | None = None
+    ) -> Tensor:
         batch, channels, height, width = h.shape
-        tokens = self.qkv(self.norm(h)).permute(0, 2, 3, 1)  # (B, H, W, 3C)
+        tokens = self.qkv(self.place(self.norm(h), where)).permute(0, 2, 3, 1)  # (B, H, W, 3C)
         tokens = tokens.reshape(batch, height * width, 3, self.heads, -1)
         q, k, v = tokens.permute(2, 0, 3, 1, 4)  # each (B, heads, H·W, C/heads)
         y = unmixed(attend(q, k, v), v, perturb)
@@ -330,10 +347,11 @@ def build_level(
         Block(channels, 4 * plan.width, attends, dropout, reads) for _ in range(2 * plan.blocks)
     ]
     if len(multiples) == 1:
-        return Level(blocks)
+        return Level(blocks, bool(attends or reads))
     inner = build_level(plan, multiples[1:], -(-side // 2), dropout, text)
     lower = Lower(channels, plan.width * multiples[1], inner)
-    return Level([*blocks[: plan.blocks], lower, *blocks[plan.blocks :]])
+    parts = [*blocks[: plan.blocks], lower, *blocks[plan.blocks :]]
+    return Level(parts, bool(attends or reads))
 
 
 def unfold(h: Tensor) -> Tensor:

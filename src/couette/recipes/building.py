@@ -26,12 +26,12 @@ from couette.model import Parts, assemble, build_network, codec_of, load_encoder
 from couette.recipes.fitting import unlabelled
 from couette.registry import OBJECTIVES
 from couette.runs import find_model
-from couette.runtime import Runtime, Trial
+from couette.runtime import Runtime, Trial, device_of
 from couette.training import AutoencoderObjective, LatentCache, PowerAverage, Stream, Trainer
 from couette.training.plan import Plan
 
 _PROBED = 32
-"""Pictures in the batch that the runtime times."""
+"""Pictures in the batch that the runtime times on a processor."""
 
 
 def enough(data: Dataset) -> None:
@@ -99,12 +99,13 @@ def build_trainer(
     training = config.training
     _need_grey_levels(config, data)
     torch.manual_seed(training.seed)
-    network = runtime.compiled(runtime.place(build_network(model)))
+    network = runtime.readied(runtime.place(build_network(model)))
     objective = _objective(config, model, network, runtime, parts)
     average = PowerAverage(network, training.average) if training.average else None
     stream = _stream(config, model, data, runtime, training.batch, parts)
     stream.latents = _cached(config, model, data, stream.codec, tell)
-    return network, Trainer(objective, stream, training, Plan(training, len(data)), average)
+    plan = Plan(training, len(data))
+    return network, Trainer(objective, stream, training, plan, average, graph=runtime.graph)
 
 
 def _need_grey_levels(config: RunConfig, data: Dataset) -> None:
@@ -122,13 +123,15 @@ def _need_grey_levels(config: RunConfig, data: Dataset) -> None:
 
 def build_trial(config: RunConfig, model: ModelConfig, data: Dataset, parts: Parts) -> Trial:
     """The run's training step on a small batch, for the runtime to probe."""
-    batch = min(_PROBED, config.training.batch)
+    batch = config.training.batch
+    if device_of(config.runtime.device) == "cpu":  # a card's speed depends on how full it is
+        batch = min(_PROBED, batch)
     times = -(-config.training.batch // batch)
 
     def build(runtime: Runtime) -> tuple[nn.Module, Callable[[], Tensor]]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
-            network = runtime.compiled(runtime.place(build_network(model)))
+            network = runtime.readied(runtime.place(build_network(model)))
         objective = _objective(config, model, network, runtime, parts).train()
         given = _stream(config, model, data, runtime, batch, parts, keep=False)(0)
         return network, lambda: objective(given, "network").loss.mean()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from couette.config import RunConfig, TextConfig, spec
+from couette.config import DataConfig, RunConfig, TextConfig, spec
 from couette.recipes.default import default
 from couette.registry import RECIPES
+
+STARTER = 16_000
+"""Steps that the starter model is trained."""
 
 
 @RECIPES.register("text-to-image")
@@ -37,5 +40,30 @@ def text_to_pixels() -> RunConfig:
             "text": TextConfig(encoder="learned"),
             "training": base.training.model_copy(update={"minutes": 20.0}),
             "sampling": base.sampling.model_copy(update={"guidance": 3.0}),
+        }
+    )
+
+
+@RECIPES.register("starter")
+def starter() -> RunConfig:
+    """The model that comes with Couette, `couette sample starter`: prompts about `shapes`, 32×32.
+
+    As text-to-pixels, sized to draw a picture in a second on a processor, and trained on a GPU.
+    """
+    base = text_to_pixels()
+    return base.model_copy(
+        update={
+            "recipe": "starter",
+            "data": DataConfig(source="shapes", limit=80_000),
+            "diffusion": base.diffusion.model_copy(
+                update={
+                    "times": spec("log-normal", mean=-0.2, std=1.3),
+                    "weighting": spec("uncertainty"),
+                }
+            ),
+            "network": spec("unet", attention=16, width=80, multiples=(1, 2), reading=4),
+            "training": base.training.model_copy(
+                update={"minutes": None, "steps": STARTER, "batch": 256}
+            ),
         }
     )

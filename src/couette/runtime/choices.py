@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from couette.config import RuntimeConfig
 from couette.errors import ConfigError
+from couette.runtime.capturing import Captured
 from couette.validation import parse
 
 Dtype = Literal["float32", "bfloat16"]
@@ -46,7 +47,7 @@ class Runtime:
     threads: of the processor. compile: whether blocks are compiled when they first run. layout: of
     feature maps in memory. recompute: whether blocks run again in the backward pass instead of
     keeping their maps. why: the reason, in words. tf32: whether a card may round float32 products
-    to ten bits.
+    to ten bits. graph: whether a training step's kernels are recorded and replayed on a card.
     """
 
     device: str = "cpu"
@@ -57,6 +58,7 @@ class Runtime:
     layout: Layout = "channels_last"
     recompute: bool = False
     tf32: bool = True
+    graph: bool = False
 
     def apply(self) -> None:
         """Set the process-wide parts: threads, and TF32 on CUDA."""
@@ -84,10 +86,11 @@ class Runtime:
             block.recomputed = self.recompute
         return network.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload, no-any-return]
 
-    def compiled(self, network: nn.Module) -> nn.Module:
-        """The network, to be compiled when it first runs, where that was chosen.
+    def readied(self, network: nn.Module) -> nn.Module:
+        """The network, to be compiled and recorded when it first runs, where that was chosen.
 
-        Block by block where it has such; they are alike, so that few kernels serve all.
+        It is compiled block by block where it has such; they are alike, so that few kernels serve
+        all.
         """
         if self.compile:
             blocks = [module for module in network.modules() if isinstance(module, Repeated)]
@@ -97,13 +100,16 @@ class Runtime:
             config.recompile_limit = max(config.recompile_limit, 4 * len(parts))
             for part in parts:
                 part.compile(dynamic=False)
+        if self.graph:
+            network.forward = Captured(network)
         return network
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context a forward pass runs in."""
         if self.dtype == "float32":
             return nullcontext()
-        return torch.autocast(self.device, torch.bfloat16)
+        # A recorded step can't refer to casts that were made before it.
+        return torch.autocast(self.device, torch.bfloat16, cache_enabled=not self.graph)
 
     def wait(self) -> None:
         """Until the device has done what it was asked for."""
@@ -123,6 +129,7 @@ class Runtime:
             self.dtype,
             *([] if self.layout == "channels_last" else [self.layout]),
             *(["compiled"] if self.compile else []),
+            *(["CUDA graphs"] if self.graph else []),
             *(["blocks recomputed"] if self.recompute else []),
         ]
         return ", ".join(parts)
@@ -141,7 +148,7 @@ class Runtime:
             ConfigError: no such choices.
         """
         own = {name: value for name, value in self.state().items() if name not in ("why", "tf32")}
-        own["compile"] = "on" if self.compile else "off"
+        own |= {name: "on" if own[name] else "off" for name in ("compile", "graph")}
         return parse(RuntimeConfig, own, "the saved runtime")
 
 

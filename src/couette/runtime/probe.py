@@ -43,8 +43,9 @@ _ROUNDS = 3
 _PATIENCE = 20.0
 """Seconds after which the probe tries nothing more."""
 
-LONG = 1200.0
-"""Seconds that a run must be expected to last before compiling is tried: that takes minutes."""
+LONG = {"cpu": 1200.0, "cuda": 300.0}
+"""Seconds that a run must be expected to last before compiling is tried: it takes minutes on a
+processor, half of one on a card."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def choose(
     new = found is None
     if found is None:
         found = probe.best(base, changes)
-    if memory.compiled is None and _compiles(config, trial, memory.step or probe.step):
+    if memory.compiled is None and _compiles(config, base, trial, memory.step or probe.step):
         tell("Trying whether compiling makes training faster; this takes a minute or more.")
         with _silent_compiler():
             found = probe.best(found, [{"compile": True}], patient=True)
@@ -103,10 +104,15 @@ def choose(
 
 def _plain(config: RuntimeConfig) -> Runtime:
     """What was asked for, and where nothing was, the safe choice."""
-    device = _device(config.device)
+    device = device_of(config.device)
     safe = config.mode == "safe"
     fast_card = device == "cuda" and torch.cuda.is_bf16_supported() and not safe
-    named: dict[str, Any] = {"compile": config.compile == "on"}
+    if config.graph == "on" and device != "cuda":
+        raise ConfigError(
+            f"CUDA graphs need a CUDA device, and this run is on '{device}'; leave out "
+            "--runtime.graph."
+        )
+    named: dict[str, Any] = {"compile": config.compile == "on", "graph": config.graph == "on"}
     named |= {
         name: value for name in ("dtype", "layout") if (value := getattr(config, name)) != "auto"
     }
@@ -127,7 +133,7 @@ def _plain(config: RuntimeConfig) -> Runtime:
     )
 
 
-def _device(asked: str) -> str:
+def device_of(asked: str) -> str:
     here: dict[str, Callable[[], bool]] = {
         "cuda": torch.cuda.is_available,
         "mps": torch.backends.mps.is_available,
@@ -154,6 +160,9 @@ def _changes(config: RuntimeConfig, base: Runtime) -> list[dict[str, Any]]:
     able = torch.cpu.get_capabilities()
     here = able.get("avx512_bf16") or able.get("amx_bf16") or base.device != "cpu"
     changes: list[dict[str, Any]] = []
+    if config.graph == "auto" and base.device == "cuda":
+        # First, since launches hide what the others gain.
+        changes.append({"graph": True})
     if config.dtype == "auto" and here:
         other = "bfloat16" if base.dtype == "float32" else "float32"
         changes.append({"dtype": other})
@@ -162,11 +171,14 @@ def _changes(config: RuntimeConfig, base: Runtime) -> list[dict[str, Any]]:
     return changes
 
 
-def _compiles(config: RuntimeConfig, trial: Trial, step: float) -> bool:
+def _compiles(config: RuntimeConfig, base: Runtime, trial: Trial, step: float) -> bool:
     """Whether compiling is worth a try: asked for, or the run is long enough to repay it."""
     if config.compile != "auto":
         return False
-    return config.mode == "fast" or trial.lasts(step) >= LONG
+    return config.mode == "fast" or trial.lasts(step) >= LONG.get(base.device, LONG["cpu"])
+
+
+_NAMES = {"compile": "compiled", "graph": "CUDA graphs"}
 
 
 class _Probe:
@@ -179,7 +191,7 @@ class _Probe:
 
     def __init__(self, trial: Trial, base: Runtime) -> None:
         self._trial = trial
-        self._exact = replace(base, dtype="float32", compile=False, tf32=False)
+        self._exact = replace(base, dtype="float32", compile=False, graph=False, tf32=False)
         self._begun = time.monotonic()
         self.hurried = False
         self.dropped: list[str] = []
@@ -195,7 +207,7 @@ class _Probe:
             if not patient and time.monotonic() - self._begun > _PATIENCE:
                 self.hurried = True
                 break
-            name = "compiled" if "compile" in change else ", ".join(map(str, change.values()))
+            name = _NAMES.get(next(iter(change)), ", ".join(map(str, change.values())))
             candidate = replace(found, **change)
             try:
                 # Other threads do the same arithmetic.
@@ -342,8 +354,8 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-_FORMAT = 1
-_KEPT = ("dtype", "layout")
+_FORMAT = 2
+_KEPT = ("dtype", "layout", "graph")
 
 
 class _Memory:

@@ -29,6 +29,7 @@ from couette.registry import (
     TIMES,
     WEIGHTINGS,
 )
+from couette.runtime import replayed
 from couette.schedules import entries, log_snr, mixed
 from couette.tensors import Stream, expand, normal, sent, uniform
 from couette.training.importance import Importance
@@ -72,6 +73,7 @@ class DiffusionObjective(Objective):
         learned = WEIGHTINGS.trait(config.weighting.name, "learned", False)
         self.uncertainty = LogVariance().to(denoiser.runtime.device) if learned else None
         self.importance = Importance(config.importance) if config.importance else None
+        self._draw: Callable[[Tensor], Tensor] | None = None
         self._refuse_contradictions()
 
     def phases(self) -> Mapping[str, list[nn.Parameter]]:
@@ -125,7 +127,7 @@ class DiffusionObjective(Objective):
 
     def _noise(self, batch: Batch) -> Tensor:
         """Noise like the data, (B, C, H, W)."""
-        eps = keyed_noise(batch, self.denoiser.corruption, self.seed)
+        eps = self._drawn(batch)
         if self.training:
             if self.config.offset:
                 shape = (batch.data.shape[1], 1, 1)
@@ -133,6 +135,18 @@ class DiffusionObjective(Objective):
                 eps = eps + self.config.offset * normal(self.seed, keys, Stream.OFFSET, shape)
             eps = self.pair(eps, batch.data)
         return eps.contiguous(memory_format=torch.channels_last)
+
+    def _drawn(self, batch: Batch) -> Tensor:
+        """The batch's own noise. Its hundreds of small kernels are recorded where a step's are."""
+        if not self.training or not self.denoiser.runtime.graph:
+            return keyed_noise(batch, self.denoiser.corruption, self.seed)
+        if self._draw is None:
+
+            def draw(keys: Tensor) -> Tensor:
+                return keyed_noise(batch._replace(keys=keys), self.denoiser.corruption, self.seed)
+
+            self._draw = replayed(draw)
+        return self._draw(sent(batch.keys, batch.data.device))
 
     def _recalled(self, batch: Batch, x: Tensor, t: Tensor, cond: Cond) -> Cond:
         """Half of the time, with the network's own first prediction (Chen et al. 2023, alg. 1)."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from couette.config import TrainingConfig
+from couette.runtime import Recorded
 from couette.training.muon import Muon
 
 _KEPT = {
@@ -28,6 +31,7 @@ class PhaseOptimizer:
         parameters: the phase's parameters.
         config: which optimizer, and its settings.
         matrices: those among them that are Muon's beside the convolutions', see `matrices_of`.
+        graph: whether the step's kernels are recorded and replayed; on a card.
     """
 
     def __init__(
@@ -35,8 +39,10 @@ class PhaseOptimizer:
         parameters: Sequence[nn.Parameter],
         config: TrainingConfig,
         matrices: Collection[Tensor] = (),
+        graph: bool = False,
     ) -> None:
         self.parameters = list(parameters)
+        self._limit = math.inf if config.clip is None else config.clip
         muon = config.optimizer == "muon"
         hidden = {id(p) for p in parameters if muon and _is_hidden(p)}
         hidden |= {id(p) for p in matrices if muon} & {id(p) for p in parameters}
@@ -48,22 +54,67 @@ class PhaseOptimizer:
             chosen = [p for p in parameters if id(p) in hidden]
             self._members["muon"] = Muon(chosen, lr=config.muon_lr)
         self._peak = {name: each.param_groups[0]["lr"] for name, each in self._members.items()}
+        device = self.parameters[0].device
+        self._sound = torch.ones((), dtype=torch.bool, device=device)
+        self._replay: Recorded | None = None
+        if graph:
+            self._gradients = [torch.zeros_like(p) for p in self.parameters]
+            self._told: list[bool] | None = None
+            self._replay = Recorded(self._move)
+            for group in self._groups():
+                group["lr"] = torch.tensor(group["lr"], device=device)
+                group["capturable"] = True
 
-    def step(self, scale: float, finite: Tensor) -> None:
-        """Move, with every learning rate at `scale` of its peak.
+    def step(self, scale: float, sound: Tensor) -> tuple[Tensor, Tensor]:
+        """Clip the gradients and move, with every learning rate at `scale` of its peak.
+
+        Nothing is read here that the device works out, so that a card need not be waited for.
 
         Args:
             scale: of the learning rates.
-            finite: 0-d bool on the weights' device; False leaves weights and moments as they are.
-                It is never read here, so that a card need not be waited for.
+            sound: 0-d bool on the weights' device; False, or gradients that are not finite, leave
+                weights and moments as they are.
+
+        Returns:
+            The gradients' norm before they were clipped, and whether the weights were moved, both
+            0-d on the device.
         """
-        refused = (~finite).float()
         for name, member in self._members.items():
             for group in member.param_groups:
-                group["lr"] = self._peak[name] * scale
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(self._peak[name] * scale)
+                else:
+                    group["lr"] = self._peak[name] * scale
+        self._sound.copy_(sound)
+        norm, moved = self._move() if self._replay is None else self._replayed(self._replay)
+        return norm, moved
+
+    def _replayed(self, replay: Recorded) -> tuple[Tensor, ...]:
+        """The recorded step, on gradients copied to where it looks for them."""
+        told = [p.grad is not None for p in self.parameters]
+        if self._told is None:
+            self._told = told
+        if told != self._told:
+            return self._move()
+        for p, own in zip(self.parameters, self._gradients, strict=True):
+            if p.grad is not None:
+                own.copy_(p.grad)
+                p.grad = own
+        return replay()
+
+    def _move(self) -> tuple[Tensor, ...]:
+        norm = nn.utils.clip_grad_norm_(self.parameters, self._limit)
+        moved = norm.isfinite() & self._sound
+        refused = (~moved).float()
+        for member in self._members.values():
             # What torch's fused optimizers look at to pass over a step, and so does `Muon`.
             member.found_inf = refused  # type: ignore[attr-defined]
             member.step()
+        return norm, moved
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        for member in self._members.values():
+            yield from member.param_groups
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, by "optimizer.parameter.field"."""

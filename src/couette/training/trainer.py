@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from couette.config import TrainingConfig
 from couette.contracts import Batch, Losses, Objective
 from couette.errors import CheckpointError, ConfigError, Diverged
+from couette.runtime import Recorded
 from couette.training.average import PowerAverage
 from couette.training.optimizers import PhaseOptimizer, matrices_of
 from couette.training.plan import Plan
@@ -55,6 +55,7 @@ class Trainer:
         config: optimizer and length.
         plan: how long, and the learning rate along it.
         average: the running average, or None.
+        graph: whether what follows the backward pass is recorded and replayed, on a card.
 
     Raises:
         ConfigError: an objective whose samples are coupled, split by `accumulate`.
@@ -67,6 +68,8 @@ class Trainer:
         config: TrainingConfig,
         plan: Plan,
         average: PowerAverage | None = None,
+        *,
+        graph: bool = False,
     ) -> None:
         if objective.couples and config.accumulate > 1:
             raise ConfigError("This objective compares the samples of a batch; set accumulate 1.")
@@ -77,11 +80,14 @@ class Trainer:
         self._looks = 1 if self._device.type == "cpu" else PATIENCE  # steps between; a card waits
         self._refused = torch.zeros((), dtype=torch.int64, device=self._device)
         self._updates = torch.zeros_like(self._refused)
+        self._applied = torch.ones_like(self._refused, dtype=torch.bool)
         matrices = matrices_of(objective)
         self.optimizers = {
-            phase: PhaseOptimizer(parameters, config, matrices)
+            phase: PhaseOptimizer(parameters, config, matrices, graph)
             for phase, parameters in objective.phases().items()
         }
+        recorded = graph and average is not None
+        self._average = Recorded(self._averaged) if recorded else self._averaged
 
     def run(self) -> Iterator[Progress]:
         """Train to the end of the plan.
@@ -105,13 +111,11 @@ class Trainer:
         logs: dict[str, Tensor] = {}
         for phase, optimizer in self.optimizers.items():
             losses = self._gradients(batch, phase)
-            norm = self._clip(optimizer)
             here = losses.loss.mean()
             loss = loss + here
             logs |= losses.logs
-            finite = norm.isfinite() & here.isfinite()
-            optimizer.step(lr / self.config.lr, finite)
-            applied = applied & finite
+            norm, moved = optimizer.step(lr / self.config.lr, here.isfinite())
+            applied = applied & moved
             self.objective.zero_grad(set_to_none=True)
         for buffer, value in zip(self.objective.buffers(), before, strict=True):
             buffer.copy_(torch.where(applied, buffer, value))
@@ -132,10 +136,10 @@ class Trainer:
     def _count(self, applied: Tensor, batch: Batch) -> None:
         self.step += 1
         self._refused = torch.where(applied, 0, self._refused + 1)
-        self._updates = self._updates + applied
+        self._updates += applied
+        self._applied.copy_(applied)
         self.objective.updated(self.step)
-        if self.average is not None:
-            self.average.update(self._updates, applied)
+        self._average()
         self.plan.passed(self.step)
         if self.step % self._looks == 0 and int(self._refused) >= PATIENCE:
             raise Diverged(
@@ -156,9 +160,10 @@ class Trainer:
         logs = {name: torch.cat([each.logs[name] for each in found]) for name in found[0].logs}
         return Losses(torch.cat([each.loss.detach() for each in found]), logs)
 
-    def _clip(self, optimizer: PhaseOptimizer) -> Tensor:
-        limit = math.inf if self.config.clip is None else self.config.clip
-        return nn.utils.clip_grad_norm_(optimizer.parameters, limit)
+    def _averaged(self) -> tuple[Tensor, ...]:
+        if self.average is not None:
+            self.average.update(self._updates, self._applied)
+        return ()
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All tensors of the state, by file: a child module each, the average, the optimizers."""
