@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,8 +13,11 @@ from torch import nn
 from couette import api
 from couette.config import RuntimeConfig
 from couette.errors import ConfigError
+from couette.opening import open_model
 from couette.runtime import choose
 from couette.runtime.capturing import WARM, Captured, Recorded, replayed
+
+HOW: tuple[Literal["off", "on"], ...] = ("off", "on")
 
 card = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -89,6 +92,24 @@ def test_replays_read_what_is_there_now() -> None:
         given.fill_(number)
         found.append(recorded()[0])
     assert [int(value) for value in found] == [0, 1, 3, 6, 10, 15]
+
+
+@card
+def test_recorded_pictures_are_the_pictures(tmp_path: Path) -> None:
+    """Also where features are used again, and with batches of several sizes."""
+    losses(tmp_path / "run", steps=3)
+    drawn = []
+    for how in HOW:
+        runtime = choose(RuntimeConfig(graph=how, dtype="float32"))
+        model = open_model(tmp_path / "run", runtime=runtime)
+        drawn.append(
+            [
+                api.sample(model, count=count, batch=4, seed=1, **more).cpu()
+                for count, more in ((10, {}), (3, {}), (4, {"reuse": 2}), (10, {}))
+            ]
+        )
+    for plain, graph in zip(*drawn, strict=True):
+        torch.testing.assert_close(graph, plain, rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_card_nothing_is_recorded() -> None:

@@ -17,8 +17,11 @@ from couette.model import (
     Model,
     drawn_as,
     exact_model,
+    load_autoencoder,
     load_classifier,
+    load_encoder,
     load_model,
+    read_config,
 )
 from couette.runs import RunFolder, find_model
 from couette.runtime import Runtime
@@ -43,6 +46,21 @@ def open_model(given: str | Path, *, average: bool = True, runtime: Runtime | No
     model = load_model(find_model(path), average=average, runtime=runtime)
     run = RunFolder(path)
     return drawn_as(model, run.config().sampling) if run.exists() else model
+
+
+def open_whole(folder: Path, *, average: bool = True) -> None:
+    """Open what lies in a model folder, of whatever kind, to see that it is whole.
+
+    Raises:
+        CheckpointError, ConfigError, ShapeError: it is not.
+    """
+    load: Callable[..., Any] = {
+        "diffusion": load_model,
+        "classifier": load_classifier,
+        "contrastive": load_encoder,
+        "autoencoder": load_autoencoder,
+    }[read_config(folder).objective.name]
+    load(folder, average=average)
 
 
 def guide_for(model: Model, path: str) -> Denoise:

@@ -1,6 +1,7 @@
 """The façade that `import couette` offers: the commands' words as functions."""
 
 from couette.api.drawing import load, sample, steps
+from couette.api.exporting import export
 from couette.api.measuring import evaluate, lab
 from couette.api.searching import Found, search
 from couette.api.training import Run, begin, new_folder, recipe_config, train, with_length
@@ -10,6 +11,7 @@ __all__ = [
     "Run",
     "begin",
     "evaluate",
+    "export",
     "lab",
     "load",
     "new_folder",

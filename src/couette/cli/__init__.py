@@ -18,6 +18,7 @@ VERBS = {
     "eval": "measure a model: couette eval RUN",
     "lab": "compare samplers on a model: couette lab RUN [--samplers heun dpmpp-2m]",
     "search": 'find pictures by words: couette search RUN "a red circle" [DATA]',
+    "export": "write a model by itself, without its run: couette export RUN FOLDER",
     "list": "recipes, samplers, schedules, networks, data sets and more",
     "doctor": "what this machine has, and what will be used",
 }

@@ -76,6 +76,12 @@ def check_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], wher
         )
 
 
+def widened(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that were stored in half the bytes, as float32 again."""
+    half = (torch.float16, torch.bfloat16)
+    return {name: w.float() if w.dtype in half else w for name, w in weights.items()}
+
+
 def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
     """Load a model that makes pictures from its folder.
 
@@ -110,7 +116,7 @@ def load_parts(folder: Path, config: ModelConfig, runtime: Runtime) -> Parts:
 
 def _filled(path: Path, build: Callable[[], nn.Module]) -> nn.Module:
     """What was built, with the weights of a file."""
-    weights = read_tensors(path)
+    weights = widened(read_tensors(path))
     with torch.random.fork_rng(devices=[]), Unfilled():
         network = build()
     load_weights(network, weights, str(path))
@@ -179,14 +185,14 @@ def _loaded(
         use = _USES.get(config.objective.name, f"of the objective {config.objective}")
         raise CheckpointError(f"{folder} holds {use.format(folder)}.")
     path = folder / (AVERAGE if average and (folder / AVERAGE).exists() else WEIGHTS)
-    weights = read_tensors(path)
+    weights = widened(read_tensors(path))
     # Nothing is allocated for a network before the file is known to hold its weights.
     check_weights(outline(config), weights, str(path))
     with torch.random.fork_rng(devices=[]), Unfilled():
         network = build_network(config)
     load_weights(network, weights, str(path))
     runtime = runtime or Runtime(threads=torch.get_num_threads())
-    return config, runtime.place(network).eval(), runtime
+    return config, runtime.recorded(runtime.place(network).eval()), runtime
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -248,6 +248,11 @@ class Lower(nn.Module):
         self.up = nn.Conv2d(inner, 4 * outer, 1)
         self.reuse: Reuse | None = None
 
+    @property
+    def meddled(self) -> bool:
+        """Whether its branch may come from an earlier call."""
+        return self.reuse is not None
+
     def forward(
         self,
         h: Tensor,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,11 +22,13 @@ would without. Each keeps memory of its own."""
 
 
 class Captured:
-    """A network's `forward` that records itself on a card when it is first called in training.
+    """A network's `forward` that is recorded on a card and replayed.
 
-    What can't be replayed runs as it would without: evaluation, calls without gradients, arguments
-    that are no tensors, and a second backward pass into the same gradients (they lie where the
-    first replay wrote them, and the next would write them over).
+    In training, forward and backward are recorded when it is first called; without gradients, after
+    `WARM` calls alike. What can't be replayed runs as it would without: arguments that are no
+    tensors, a second backward pass into the same gradients (they lie where the first replay wrote
+    them, and the next would write them over), and a network of which a module says that it is
+    `meddled` with: that more goes in or out than the arguments and the result.
 
     Args:
         network: whose `forward` is replaced: `network.forward = Captured(network)`.
@@ -49,20 +52,32 @@ class Captured:
         values, form = tree_flatten(given)
         if not self._replayable(values):
             return self._forward(*given)
-        kind = (form, tuple((v.shape, v.dtype, v.stride()) for v in values))
+        shapes = tuple((v.shape, v.dtype, v.stride()) for v in values)
+        low = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
+        kind = (form, shapes, low, self._network.training)
         if kind not in self._replays:
             if len(self._replays) == MOST:
                 return self._forward(*given)
-            self._replays[kind] = self._recorded(values, form)
+            record = self._step if self._network.training else self._evaluation
+            self._replays[kind] = record(values, form)
         return self._replays[kind](*values)
 
     def _replayable(self, values: list[Any]) -> bool:
-        tensors = all(isinstance(v, Tensor) and v.is_cuda and not v.requires_grad for v in values)
-        if not tensors or not self._network.training or not torch.is_grad_enabled():
+        if not all(isinstance(v, Tensor) and v.is_cuda and not v.requires_grad for v in values):
             return False
-        return all(p.grad is None for p in self._network.parameters())
+        if self._network.training != torch.is_grad_enabled():
+            return False
+        if any(module.meddled for module in self._meddling):
+            return False
+        training = self._network.training
+        return not training or all(p.grad is None for p in self._network.parameters())
 
-    def _recorded(self, values: list[Tensor], form: Any) -> Callable[..., Any]:
+    @cached_property
+    def _meddling(self) -> list[Any]:
+        return [module for module in self._network.modules() if hasattr(type(module), "meddled")]
+
+    def _step(self, values: list[Tensor], form: Any) -> Callable[..., Any]:
+        """The forward and backward passes of such a call."""
         inner = _Flat(self._network, self._forward, form)
         # Gradients come to weights that another stream, that of the recording, has met first.
         with suppress(AttributeError):
@@ -74,6 +89,25 @@ class Captured:
         # The rounds that warm up move batch statistics.
         for buffer, value in zip(self._network.buffers(), before, strict=True):
             buffer.copy_(value)
+        return replay
+
+    def _evaluation(self, values: list[Tensor], form: Any) -> Callable[..., Any]:
+        """The forward pass of such a call."""
+        own = [v.clone() for v in values]
+        forms: list[Any] = []
+
+        def call() -> tuple[Tensor, ...]:
+            found, made = tree_flatten(self._forward(*tree_unflatten(own, form)))
+            forms[:] = [made]
+            return tuple(found)
+
+        recorded = Recorded(call)
+
+        def replay(*values: Tensor) -> Any:
+            for mine, value in zip(own, values, strict=True):
+                mine.copy_(value)
+            return tree_unflatten(recorded(), forms[0])
+
         return replay
 
 

@@ -47,7 +47,7 @@ class Runtime:
     threads: of the processor. compile: whether blocks are compiled when they first run. layout: of
     feature maps in memory. recompute: whether blocks run again in the backward pass instead of
     keeping their maps. why: the reason, in words. tf32: whether a card may round float32 products
-    to ten bits. graph: whether a training step's kernels are recorded and replayed on a card.
+    to ten bits. graph: whether kernels are recorded and replayed, on a card.
     """
 
     device: str = "cpu"
@@ -100,6 +100,10 @@ class Runtime:
             config.recompile_limit = max(config.recompile_limit, 4 * len(parts))
             for part in parts:
                 part.compile(dynamic=False)
+        return self.recorded(network)
+
+    def recorded(self, network: nn.Module) -> nn.Module:
+        """The network, its calls to be recorded where that was chosen."""
         if self.graph:
             network.forward = Captured(network)
         return network

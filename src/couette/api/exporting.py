@@ -1,0 +1,93 @@
+"""A model by itself, without the run that made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from couette import storage
+from couette.config import ModelConfig, RunConfig
+from couette.errors import InputError
+from couette.model import AUTOENCODER, AVERAGE, CONFIG, READER, TOKENIZER, WEIGHTS, read_config
+from couette.opening import open_whole
+from couette.runs import RunFolder, find_model
+
+Half = Literal["float32", "float16", "bfloat16"]
+
+
+def export(
+    run: str | Path, out: str | Path, *, dtype: Half = "float32", average: bool = True
+) -> Path:
+    """Write the model of a run as a folder by itself: to keep, to pass on, or to draw from.
+
+    The folder holds what drawing needs and nothing of the training: `model.json`, the weights as
+    safetensors, a tokenizer and an autoencoder where the model has them, and the run's card. Every
+    verb takes it where it takes a run.
+
+    Args:
+        run: the folder of a run, a checkpoint or a saved model.
+        out: the new folder.
+        dtype: of the weights in the file; in half the bytes they keep 11 (float16) or 8 (bfloat16)
+            binary digits. They are float32 again when they are loaded.
+        average: the running average of the weights; False for the raw ones.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        InputError: `out` is there already, an unknown dtype, or weights that float16 can't hold.
+        CheckpointError: nothing to export there, or it is damaged.
+        StorageError: the disk refuses; nothing half written is left.
+    """
+    out = Path(out)
+    if dtype not in get_args(Half):
+        raise InputError(f"'{dtype}' is none of {', '.join(get_args(Half))}.")
+    if out.exists():
+        raise InputError(f"{out} is there already; give another folder, or remove it first.")
+    folder = find_model(Path(run))
+    open_whole(folder, average=average)
+    config, card = _drawn_as_the_run(read_config(folder), RunFolder(Path(run)))
+    weights = folder / (AVERAGE if average and (folder / AVERAGE).exists() else WEIGHTS)
+    files = {CONFIG: storage.json_bytes(config.model_dump(mode="json"))}
+    sources = {WEIGHTS: weights, AUTOENCODER: folder / AUTOENCODER, READER: folder / READER}
+    for name, path in sources.items():
+        if path.exists():
+            files[name] = storage.tensor_bytes(_stored(storage.read_tensors(path), dtype, path))
+    if (folder / TOKENIZER).exists():
+        files[TOKENIZER] = storage.read_text(folder / TOKENIZER).encode()
+    if card is not None:
+        files["README.md"] = card.encode()
+    storage.check_room(out.parent, sum(map(len, files.values())), "its files")
+    storage.write_folder(out, files)
+    return out
+
+
+def _drawn_as_the_run(config: ModelConfig, run: RunFolder) -> tuple[ModelConfig, str | None]:
+    """The model as its run draws now, and the run's card."""
+    if not run.exists():
+        return config, None
+    settings: RunConfig = run.config()
+    card = storage.read_text(run.card) if run.card.exists() else None
+    return config.model_copy(update={"sampling": settings.sampling}), card
+
+
+def _stored(tensors: dict[str, Tensor], dtype: str, path: Path) -> dict[str, Tensor]:
+    """The tensors, their floating-point numbers in the dtype.
+
+    Raises:
+        InputError: a number that it can't hold.
+    """
+    wanted: torch.dtype = getattr(torch, dtype)
+    stored = {
+        name: value.to(wanted) if value.is_floating_point() else value
+        for name, value in tensors.items()
+    }
+    for name, value in stored.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise InputError(
+                f"{name} in {path} holds numbers beyond {dtype}; give --dtype float32 or bfloat16."
+            )
+    return stored
