@@ -81,6 +81,31 @@ def test_an_autoencoder_too(run: Path, tmp_path: Path) -> None:
     assert all(p.dtype == torch.float32 for p in network.parameters())
 
 
+def test_another_average(tmp_path: Path) -> None:
+    """Combined from two in all checkpoints, it is nearly the one that a run with it would keep."""
+    settings = {**SETTINGS, "data": {"source": "digits", "limit": 40}}
+    training = {"batch": 8, "average": 0.05, "second": 0.12, "save_every": 20, "keep": 20}
+    run = session(tmp_path / "run", {**settings, "training": training}, length={"steps": 160})
+    losses(run)
+    other = {**settings, "training": {"batch": 8, "average": 0.08}}
+    losses(session(tmp_path / "other", other, length={"steps": 160}))
+    made = load_file(api.export(tmp_path / "run", tmp_path / "made", width=0.08) / WEIGHTS)
+    exact = load_file(api.export(tmp_path / "other", tmp_path / "exact") / WEIGHTS)
+    near = load_file(api.export(tmp_path / "run", tmp_path / "near") / WEIGHTS)
+
+    def distance(weights: dict[str, torch.Tensor]) -> float:
+        return float(sum((weights[name] - exact[name]).square().sum() for name in exact) ** 0.5)
+
+    assert distance(made) < 0.1 * distance(near)
+    api.sample(tmp_path / "made", count=1, steps=1)
+    with pytest.raises(InputError, match=r"would miss an average of width 0.005 by \d+%"):
+        api.export(tmp_path / "run", tmp_path / "far", width=0.005)
+    with pytest.raises(InputError, match="has no second average"):
+        api.export(tmp_path / "other", tmp_path / "none", width=0.08)
+    resumed = session(tmp_path / "run", {}, resume=True, length={"steps": 162})
+    assert len(losses(resumed)) == 2
+
+
 def test_what_cannot_be(run: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(InputError, match="is there already"):

@@ -61,6 +61,11 @@ def prepared(tmp_path: Path, source: Path, **text: Any) -> Any:
     return session(tmp_path / "run", settings, recipe="text-to-pixels", length={"steps": 2})
 
 
+def test_it_is_no_encoder(run: Path, data: Path) -> None:
+    with pytest.raises(CheckpointError, match="not an encoder .*; train one with --recipe clip"):
+        api.search(run, "red", data)
+
+
 class TestWhatIsKept:
     def test_the_tokenizer_goes_with_the_model(self, run: Path) -> None:
         checkpoint = find_model(run)

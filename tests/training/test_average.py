@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from couette.errors import ConfigError
-from couette.training.average import PowerAverage, exponent
+from couette.training.average import PowerAverage, Profile, combined, exponent
 
 APPLIED = torch.tensor(True)
 
@@ -83,3 +83,56 @@ def test_buffers_are_copied_and_nothing_asks_for_gradients() -> None:
     assert not any(p.requires_grad for p in average.network.parameters())
     assert not average.network.training
     assert network.training
+
+
+def walker() -> nn.Linear:
+    """A single weight, at 0."""
+    network = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    nn.init.zeros_(network.weight)
+    return network
+
+
+class TestCombined:
+    """Other averages from two that were kept (Karras et al. 2024, fig. 4)."""
+
+    def kept(self, steps: int, every: int) -> tuple[list[Profile], list[torch.Tensor]]:
+        """Profiles of widths 0.05 and 0.1 at every so many steps, with the averages of a walk."""
+        network = walker()
+        averages = {width: PowerAverage(network, width) for width in (0.05, 0.10)}
+        generator = torch.Generator().manual_seed(0)
+        profiles, values = [], []
+        for step in range(1, steps + 1):
+            with torch.no_grad():
+                network.weight.add_(torch.randn((), generator=generator, dtype=torch.float64))
+            for width, average in averages.items():
+                average.update(torch.tensor(step), APPLIED)
+                if step % every == 0:
+                    profiles.append(Profile(step, width))
+                    values.append(average.network.weight.detach().clone())
+        return profiles, values
+
+    @pytest.mark.parametrize("width", [0.05, 0.07, 0.1, 0.14])
+    def test_the_average_that_was_not_kept(self, width: float) -> None:
+        profiles, values = self.kept(2000, 250)
+        factors, missed = combined(profiles, Profile(2000, width))
+        found = sum(f * v for f, v in zip(factors, values, strict=True))
+        network = walker()
+        exact = PowerAverage(network, width)
+        generator = torch.Generator().manual_seed(0)
+        for step in range(1, 2001):
+            with torch.no_grad():
+                network.weight.add_(torch.randn((), generator=generator, dtype=torch.float64))
+            exact.update(torch.tensor(step), APPLIED)
+        scale = float(network.weight.detach().abs())
+        assert isinstance(found, torch.Tensor)
+        assert float((found - exact.network.weight).abs()) < (0.02 + missed) * scale
+        assert missed < 0.03
+        assert sum(factors) == pytest.approx(1, abs=0.01)
+
+    def test_what_is_missed_is_told(self) -> None:
+        """Of a far width, and with one checkpoint alone."""
+        _, far = combined([Profile(1000, 0.05), Profile(1000, 0.1)], Profile(1000, 0.01))
+        _, near = combined([Profile(1000, 0.05), Profile(1000, 0.1)], Profile(1000, 0.07))
+        assert near < 0.06 < 0.3 < far
+        _, early = combined([Profile(500, 0.05), Profile(500, 0.1)], Profile(1000, 0.07))
+        assert early > 0.9

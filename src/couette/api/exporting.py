@@ -11,15 +11,30 @@ from torch import Tensor
 from couette import storage
 from couette.config import ModelConfig, RunConfig
 from couette.errors import InputError
-from couette.model import AUTOENCODER, AVERAGE, CONFIG, READER, TOKENIZER, WEIGHTS, read_config
+from couette.model import (
+    AUTOENCODER,
+    AVERAGE,
+    CONFIG,
+    READER,
+    SECOND,
+    TOKENIZER,
+    WEIGHTS,
+    read_config,
+)
 from couette.opening import open_whole
-from couette.runs import RunFolder, find_model
+from couette.runs import STATE, RunFolder, find_model
+from couette.training.average import Profile, combined
 
 Half = Literal["float32", "float16", "bfloat16"]
 
 
 def export(
-    run: str | Path, out: str | Path, *, dtype: Half = "float32", average: bool = True
+    run: str | Path,
+    out: str | Path,
+    *,
+    dtype: Half = "float32",
+    average: bool = True,
+    width: float | None = None,
 ) -> Path:
     """Write the model of a run as a folder by itself: to keep, to pass on, or to draw from.
 
@@ -33,12 +48,15 @@ def export(
         dtype: of the weights in the file; in half the bytes they keep 11 (float16) or 8 (bfloat16)
             binary digits. They are float32 again when they are loaded.
         average: the running average of the weights; False for the raw ones.
+        width: of an average made now, of a run that was trained with --training.second: the
+            averages of all its checkpoints are combined (Karras et al. 2024, sec. 3.2).
 
     Returns:
         The new folder.
 
     Raises:
-        InputError: `out` is there already, an unknown dtype, or weights that float16 can't hold.
+        InputError: `out` is there already, an unknown dtype, weights that float16 can't hold, or a
+            width that the checkpoints can't give.
         CheckpointError: nothing to export there, or it is damaged.
         StorageError: the disk refuses; nothing half written is left.
     """
@@ -55,7 +73,10 @@ def export(
     sources = {WEIGHTS: weights, AUTOENCODER: folder / AUTOENCODER, READER: folder / READER}
     for name, path in sources.items():
         if path.exists():
-            files[name] = storage.tensor_bytes(_stored(storage.read_tensors(path), dtype, path))
+            tensors = storage.read_tensors(path)
+            if name == WEIGHTS and width is not None:
+                tensors = averaged(RunFolder(Path(run)), width)
+            files[name] = storage.tensor_bytes(_stored(tensors, dtype, path))
     if (folder / TOKENIZER).exists():
         files[TOKENIZER] = storage.read_text(folder / TOKENIZER).encode()
     if card is not None:
@@ -63,6 +84,46 @@ def export(
     storage.check_room(out.parent, sum(map(len, files.values())), "its files")
     storage.write_folder(out, files)
     return out
+
+
+MISSED = 0.05
+"""Largest share of an average's profile that may be missed when it is combined from others."""
+
+
+def averaged(run: RunFolder, width: float) -> dict[str, Tensor]:
+    """The average of a width at the end of a run, from the two averages in its checkpoints.
+
+    Raises:
+        InputError: the run has no second average, or its checkpoints can't give this width.
+    """
+    if not run.exists() or not run.config().training.second:
+        raise InputError(
+            f"{run.path} has no second average, from which others could be made; train with "
+            "--training.second, 0.1 say."
+        )
+    training = run.config().training
+    widths = {AVERAGE: training.average, SECOND: training.second}
+    kept = [
+        (Profile(int(storage.read_json(folder / STATE)["trainer"]["updates"]), own), folder / name)
+        for folder in run.numbered()
+        for name, own in widths.items()
+        if own and (folder / name).exists()
+    ]
+    wanted = Profile(max(profile.updates for profile, _ in kept), width)
+    factors, missed = combined([profile for profile, _ in kept], wanted)
+    if missed > MISSED:
+        raise InputError(
+            f"The checkpoints in {run.checkpoints} would miss an average of width {width:g} by "
+            f"{missed:.0%}; ask for one nearer to {training.average:g} or "
+            f"{training.second:g}, or keep more checkpoints: --training.keep."
+        )
+    total: dict[str, Tensor] = {}
+    for factor, (_, path) in zip(factors, kept, strict=True):
+        for name, value in storage.read_tensors(path).items():
+            part = factor * value.double() if value.is_floating_point() else value
+            total[name] = total[name] + part if name in total and part is not value else part
+    first = storage.read_tensors(kept[-1][1])
+    return {name: value.to(first[name].dtype) for name, value in total.items()}
 
 
 def _drawn_as_the_run(config: ModelConfig, run: RunFolder) -> tuple[ModelConfig, str | None]:

@@ -24,6 +24,7 @@ def export(
     *,
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
     weights: Literal["average", "raw"] = "average",
+    width: float | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:
     """Write the model of a run as a folder by itself, to keep or to pass on.
@@ -35,9 +36,10 @@ def export(
         out: the new folder.
         dtype: of the weights in the file: float16 halves it.
         weights: their running average, where there is one, or the raw ones.
+        width: of an average made now from the run's two (--training.second).
         as_json: one JSON object on stdout.
     """
-    made = api.export(run, out, dtype=dtype, average=weights == "average")
+    made = api.export(run, out, dtype=dtype, average=weights == "average", width=width)
     size = sum(file.stat().st_size for file in made.iterdir())
     if as_json:
         print(json.dumps({"path": str(made), "bytes": size}, ensure_ascii=False))

@@ -206,6 +206,15 @@ class TrainingConfig(Frozen):
         float,
         Field(ge=0, lt=0.3, description="width of the weights' average, share of the run; 0 = off"),
     ] = 0.05
+    second: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=0.3,
+            description="width of a second average, so that `couette export --width` can make "
+            "others; 0 = off",
+        ),
+    ] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     save_every: Annotated[
         PositiveInt | Literal["epoch"] | None,

@@ -37,6 +37,7 @@ from couette.validation import parse
 
 CONFIG = "model.json"
 AVERAGE = "average.safetensors"
+SECOND = "second.safetensors"
 WEIGHTS = "network.safetensors"
 TOKENIZER = "tokenizer.json"
 AUTOENCODER = "autoencoder.safetensors"
@@ -168,12 +169,35 @@ def load_classifier(
     return ClassifierModel(NoisyClassifier(reader), codec, config)
 
 
-_USES = {
-    "autoencoder": "an autoencoder; train on its latents with --codec latent:run={}",
-    "contrastive": "an encoder of pictures and words; search with it: couette search {} WORDS DATA",
-    "classifier": "a classifier; draw with a model and give it as --guider classifier:run={}",
-    "diffusion": "a model that makes pictures; train a classifier with --recipe classifier",
+_KINDS = {
+    "autoencoder": "an autoencoder",
+    "contrastive": "an encoder of pictures and words",
+    "classifier": "a classifier",
+    "diffusion": "a model that makes pictures",
 }
+_USES = {
+    "autoencoder": "train on its latents with --codec latent:run={}",
+    "contrastive": "search with it: couette search {} WORDS DATA",
+    "classifier": "draw with a model and give it as --guider classifier:run={}",
+}
+_RECIPES = {"autoencoder": "autoencoder", "contrastive": "clip", "classifier": "classifier"}
+
+
+def _refuse_other(folder: Path, held: str, wanted: str) -> None:
+    """Refuse what was trained with another objective than was wanted.
+
+    Raises:
+        CheckpointError: with what it is good for where a model was wanted, else with how to get
+            what was wanted.
+    """
+    if held == wanted:
+        return
+    kind = _KINDS.get(held, f"what the objective {held} makes")
+    if wanted in _RECIPES:
+        advice = f", not {_KINDS[wanted]}; train one with --recipe {_RECIPES[wanted]}"
+    else:
+        advice = f"; {_USES[held].format(folder)}" if held in _USES else ""
+    raise CheckpointError(f"{folder} holds {kind}{advice}.")
 
 
 def _loaded(
@@ -181,9 +205,7 @@ def _loaded(
 ) -> tuple[ModelConfig, nn.Module, Runtime]:
     """A network in evaluation mode, trained with this objective, and where it runs."""
     config = read_config(folder)
-    if config.objective.name != objective:
-        use = _USES.get(config.objective.name, f"of the objective {config.objective}")
-        raise CheckpointError(f"{folder} holds {use.format(folder)}.")
+    _refuse_other(folder, config.objective.name, objective)
     path = folder / (AVERAGE if average and (folder / AVERAGE).exists() else WEIGHTS)
     weights = widened(read_tensors(path))
     # Nothing is allocated for a network before the file is known to hold its weights.

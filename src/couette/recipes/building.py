@@ -101,11 +101,15 @@ def build_trainer(
     torch.manual_seed(training.seed)
     network = runtime.readied(runtime.place(build_network(model)))
     objective = _objective(config, model, network, runtime, parts)
-    average = PowerAverage(network, training.average) if training.average else None
+    average, second = (
+        PowerAverage(network, width) if width else None
+        for width in (training.average, training.second)
+    )
     stream = _stream(config, model, data, runtime, training.batch, parts)
     stream.latents = _cached(config, model, data, stream.codec, tell)
     plan = Plan(training, len(data))
-    return network, Trainer(objective, stream, training, plan, average, graph=runtime.graph)
+    graph = runtime.graph
+    return network, Trainer(objective, stream, training, plan, average, second=second, graph=graph)
 
 
 def _need_grey_levels(config: RunConfig, data: Dataset) -> None:

@@ -12,7 +12,7 @@ from couette import storage
 from couette.config import RunConfig, Spec
 from couette.data import Dataset
 from couette.errors import CheckpointError, ConfigError, DataError
-from couette.model import AVERAGE, WEIGHTS, load_weights, read_config
+from couette.model import WEIGHTS, load_weights, read_config
 from couette.recipes.fitting import fit
 from couette.recipes.journal import Journal
 from couette.registry import NETWORKS
@@ -82,10 +82,8 @@ def take_up(checkpoint: Path, network: nn.Module, trainer: Trainer, journal: Jou
         CheckpointError: it is of another run, or damaged.
     """
     tensors = {path.stem: storage.read_tensors(path) for path in checkpoint.glob("*.safetensors")}
-    for stem, module in (
-        (Path(WEIGHTS).stem, network),
-        (Path(AVERAGE).stem, trainer.average and trainer.average.network),
-    ):
+    averages = {name: each and each.network for name, each in trainer.averages.items()}
+    for stem, module in ((Path(WEIGHTS).stem, network), *averages.items()):
         if module and stem not in tensors:
             raise CheckpointError(f"{checkpoint} holds no '{stem}'; it is of another run.")
         if module:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,6 +53,47 @@ class PowerAverage:
         torch._foreach_add_(self._averaged, taken)
         for mine, theirs in zip(self._copied, self._buffers, strict=True):
             mine.copy_(theirs)
+
+
+class Profile(NamedTuple):
+    """How much an average after so many updates has of each: a power of the update's number, of
+    this relative width."""
+
+    updates: int
+    width: float
+
+
+def combined(kept: Sequence[Profile], wanted: Profile) -> tuple[list[float], float]:
+    """The combination of averages nearest to another one (Karras et al. 2024, app. C.3).
+
+    Args:
+        kept: profiles of the averages at hand, all different.
+        wanted: the profile of the average that is wanted.
+
+    Returns:
+        A factor for each, and what is missed: the combined profile's distance from the wanted one
+        as a share of its norm (Euclidean, over the run).
+
+    Raises:
+        ConfigError: a width out of range.
+    """
+    own = np.array([[_product(a, b) for b in kept] for a in kept])
+    toward = np.array([_product(a, wanted) for a in kept])
+    # Averages of nearby steps are nearly alike: no more digits than there are.
+    factors = np.linalg.lstsq(own, toward, rcond=1e-12)[0]
+    # Most of a weight never moves, and an average has all of that.
+    factors = factors / factors.sum()
+    norm = _product(wanted, wanted)
+    squared = norm - 2 * factors @ toward + factors @ own @ factors
+    return [float(each) for each in factors], float(np.sqrt(max(squared, 0.0) / norm))
+
+
+def _product(a: Profile, b: Profile) -> float:
+    """The inner product of two profiles, over the time from 0."""
+    first, second = (a, b) if a.updates <= b.updates else (b, a)
+    g, h = exponent(first.width), exponent(second.width)
+    ratio = first.updates / second.updates
+    return float((g + 1) * (h + 1) / (g + h + 1) * ratio**h / second.updates)
 
 
 def exponent(width: float) -> float:

@@ -55,6 +55,7 @@ class Trainer:
         config: optimizer and length.
         plan: how long, and the learning rate along it.
         average: the running average, or None.
+        second: another running average, or None.
         graph: whether what follows the backward pass is recorded and replayed, on a card.
 
     Raises:
@@ -69,12 +70,14 @@ class Trainer:
         plan: Plan,
         average: PowerAverage | None = None,
         *,
+        second: PowerAverage | None = None,
         graph: bool = False,
     ) -> None:
         if objective.couples and config.accumulate > 1:
             raise ConfigError("This objective compares the samples of a batch; set accumulate 1.")
         self.objective, self.batches, self.config = objective, batches, config
         self.plan, self.average = plan, average
+        self.averages = {"average": average, "second": second}
         self.step = 0
         self._device = next(p for ps in objective.phases().values() for p in ps).device
         self._looks = 1 if self._device.type == "cpu" else PATIENCE  # steps between; a card waits
@@ -86,7 +89,7 @@ class Trainer:
             phase: PhaseOptimizer(parameters, config, matrices, graph)
             for phase, parameters in objective.phases().items()
         }
-        recorded = graph and average is not None
+        recorded = graph and any(self.averages.values())
         self._average = Recorded(self._averaged) if recorded else self._averaged
 
     def run(self) -> Iterator[Progress]:
@@ -161,15 +164,16 @@ class Trainer:
         return Losses(torch.cat([each.loss.detach() for each in found]), logs)
 
     def _averaged(self) -> tuple[Tensor, ...]:
-        if self.average is not None:
-            self.average.update(self._updates, self._applied)
+        for average in filter(None, self.averages.values()):
+            average.update(self._updates, self._applied)
         return ()
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors of the state, by file: a child module each, the average, the optimizers."""
+        """All tensors of the state, by file: a child module each, the averages, the optimizers."""
         files = {name: module.state_dict() for name, module in self.objective.named_children()}
-        if self.average is not None:
-            files["average"] = self.average.network.state_dict()
+        for name, average in self.averages.items():
+            if average is not None:
+                files[name] = average.network.state_dict()
         files["optimizer"] = {
             f"{phase}.{name}": value
             for phase, optimizer in self.optimizers.items()
@@ -195,8 +199,9 @@ class Trainer:
         try:
             for name, module in self.objective.named_children():
                 module.load_state_dict(dict(tensors[name]))
-            if self.average is not None:
-                self.average.network.load_state_dict(dict(tensors["average"]))
+            for name, average in self.averages.items():
+                if average is not None:
+                    average.network.load_state_dict(dict(tensors[name]))
             for phase, optimizer in self.optimizers.items():
                 own = phase + "."
                 saved = tensors["optimizer"].items()
