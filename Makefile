@@ -29,7 +29,8 @@ test-full: check
 	$(BIN)/pytest -n 2
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks | tee benchmarks.log
+	LOG=benchmarks.log OUT=benchmarks.png $(BIN)/python -m benchmarks chart
 
 docs: $(READY)
 	$(BIN)/python scripts/methods.py

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.timing import report
+from benchmarks.timing import Goal, report
 from couette import api, generate
 from couette.config import DataConfig, spec
 from couette.data import open_data
@@ -143,4 +143,14 @@ def run() -> None:
             notes[f"times as fast as the default, {who}"] = (
                 bar["s per 1,000"] / best[who]["s per 1,000"]
             )
-    report("sample_speed", rows, notes)
+    to_default = notes.get("times as fast as the default, couette")
+    theirs_best = notes.get("times as fast as the default, diffusers")
+    goals = [
+        Goal("sampling: diffusers' default", to_default, 300),
+        Goal(
+            "sampling: diffusers' best",
+            to_default / theirs_best if to_default and theirs_best else None,
+            3,
+        ),
+    ]
+    report("sample_speed", rows, notes, goals)

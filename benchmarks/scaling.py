@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.networks import data_folder, session, steps_of
-from benchmarks.timing import Case, interleaved, ratio, report
+from benchmarks.timing import Case, Goal, interleaved, ratio, report
 
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
 BATCH = 32
@@ -73,4 +73,4 @@ def run() -> None:
         "from disk, share of the speed in memory": share,
         "± of it": spread,
     }
-    report("scaling", rows, notes)
+    report("scaling", rows, notes, [Goal("speed from disk, to that in memory", share, 0.9)])

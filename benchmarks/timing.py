@@ -6,7 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -70,8 +70,26 @@ def ratio(one: Case, other: Case) -> tuple[float, float]:
     return middle, (high - low) / 2
 
 
-def report(name: str, rows: Sequence[Mapping[str, Any]], notes: Mapping[str, Any]) -> None:
-    """Print a table of the rows, then all as one line of JSON."""
+@dataclass(frozen=True)
+class Goal:
+    """How many times as good as something we are, and were to be.
+
+    what: compared with what, in a few words. reached: how many times; None where nothing was as
+    good. wanted: how many times.
+    """
+
+    what: str
+    reached: float | None
+    wanted: float
+
+
+def report(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    notes: Mapping[str, Any],
+    goals: Sequence[Goal] = (),
+) -> None:
+    """Print a table of the rows and what became of the goals, then all as one line of JSON."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     texts = [columns, *([_text(row.get(column)) for column in columns] for row in rows)]
     widths = [max(len(row[i]) for row in texts) for i in range(len(columns))]
@@ -83,7 +101,11 @@ def report(name: str, rows: Sequence[Mapping[str, Any]], notes: Mapping[str, Any
         print("  ".join((first, *rest)).rstrip())
     for key, value in notes.items():
         print(f"{key}: {_text(value)}")
-    print(json.dumps({"benchmark": name, "rows": list(rows), **notes}), flush=True)
+    for goal in goals:
+        reached = "nothing as good" if goal.reached is None else f"{_text(goal.reached)} times"
+        print(f"goal: {goal.what}: {reached}, of {_text(goal.wanted)}")
+    whole = {"benchmark": name, "rows": list(rows), "goals": [asdict(g) for g in goals], **notes}
+    print(json.dumps(whole), flush=True)
 
 
 def _text(value: Any) -> str:

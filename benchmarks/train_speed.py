@@ -30,7 +30,7 @@ from benchmarks.networks import (
     session,
     steps_of,
 )
-from benchmarks.timing import Case, interleaved, ratio, report
+from benchmarks.timing import Case, Goal, interleaved, ratio, report
 from couette.runtime import evaluating
 
 BATCH = int(os.environ.get("BATCH", "128"))
@@ -140,13 +140,24 @@ def run() -> None:
     peaks = {f"convolution {'bfloat16' if bf16 else 'float32'}": peak(_dtype(bf16))}
     if DEVICE == "cuda":
         peaks["product bfloat16"] = product_peak(torch.bfloat16)
-    report("train_speed", rows(cases, peaks), {"threads": torch.get_num_threads(), **peaks})
-
-
-def rows(cases: list[Case], peaks: dict[str, float]) -> list[dict[str, Any]]:
-    """The table: speeds, and how many times as fast as diffusers as published and at its best."""
     published = next(case for case in cases if case.name.endswith("published"))
     tuned = max((case for case in cases if "diffusers" in case.name), key=lambda case: case.speed)
+    where = f"training on {'a GPU' if DEVICE == 'cuda' else 'a processor'}, {SIDE} px"
+    report(
+        "train_speed",
+        rows(cases, peaks, published, tuned),
+        {"threads": torch.get_num_threads(), **peaks},
+        [
+            Goal(f"{where}: diffusers as published", ratio(cases[0], published)[0], 4),
+            Goal(f"{where}: diffusers tuned", ratio(cases[0], tuned)[0], 2),
+        ],
+    )
+
+
+def rows(
+    cases: list[Case], peaks: dict[str, float], published: Case, tuned: Case
+) -> list[dict[str, Any]]:
+    """The table: speeds, and how many times as fast as diffusers as published and at its best."""
     found = []
     for case in cases:
         work = 3 * case.facts["GFLOP"] * case.speed

@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 
+from benchmarks.chart import chart, goals
 from benchmarks.networks import COURSE, data_folder, diffusers_network, forward_flops, session
 from benchmarks.start_up import spent
-from benchmarks.timing import Case, interleaved, ratio, report
+from benchmarks.timing import Case, Goal, interleaved, ratio, report
 from couette.config import DataConfig
 from couette.data import open_data
 from couette.networks.plan import count_parameters
@@ -77,3 +78,15 @@ def test_a_process_is_measured_and_its_failure_told() -> None:
     assert memory > 80
     with pytest.raises(RuntimeError, match="no such thing"):
         spent([sys.executable, "-c", "raise SystemExit('no such thing')"])
+
+
+def test_goals_are_told_and_charted(capsys: pytest.CaptureFixture[str]) -> None:
+    reached = [Goal("one", 2.5, 2), Goal("other", None, 300), Goal("third", 0.5, 4)]
+    report("made_up", [{"case": "a"}], {}, reached)
+    out = capsys.readouterr().out
+    assert "goal: one: 2.5 times, of 2" in out
+    assert "goal: other: nothing as good, of 300" in out
+    found = goals(out)
+    assert [goal["what"] for goal in found] == ["one", "other", "third"]
+    assert goals(out.replace('2.5, "wanted', '3.5, "wanted') + out)[0]["reached"] == 2.5
+    assert min(chart(found).size) > 100

@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+import small_runs
 from couette import api
 from couette.config import RuntimeConfig
 from couette.errors import ConfigError
 from couette.opening import open_model
 from couette.runtime import choose
 from couette.runtime.capturing import WARM, Captured, Recorded, replayed
+from small_runs import session
 
 HOW: tuple[Literal["off", "on"], ...] = ("off", "on")
 
@@ -58,6 +60,18 @@ def test_a_recorded_run_is_the_run(tmp_path: Path, settings: dict[str, Any]) -> 
         for how in ("off", "on")
     )
     torch.testing.assert_close(graph, plain, rtol=2e-3, atol=2e-3)
+
+
+@card
+def test_a_recorded_run_is_taken_up_again(tmp_path: Path) -> None:
+    settings = {"runtime": {"graph": "on", "dtype": "float32"}, "data": {"source": "digits"}}
+    whole = small_runs.losses(session(tmp_path / "whole", settings, length={"steps": 12}))
+    begun = session(tmp_path / "part", settings, length={"steps": 12})
+    small_runs.losses(begun, stop_after=6)
+    rest = small_runs.losses(session(tmp_path / "part", {}, resume=True))
+    assert set(rest) == set(range(7, 13))
+    for step, loss in rest.items():
+        assert float.fromhex(loss) == pytest.approx(float.fromhex(whole[step]), rel=2e-3)
 
 
 @card

@@ -62,7 +62,7 @@ def prepared(tmp_path: Path, source: Path, **text: Any) -> Any:
 
 
 def test_it_is_no_encoder(run: Path, data: Path) -> None:
-    with pytest.raises(CheckpointError, match="not an encoder .*; train one with --recipe clip"):
+    with pytest.raises(CheckpointError, match=r"not an encoder .*; train one with --recipe clip"):
         api.search(run, "red", data)
 
 

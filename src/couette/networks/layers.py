@@ -17,12 +17,16 @@ MANY = 1024
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each position, (B, C, H, W): one fused, contiguous pass."""
+    """Layer norm over the channels of each position, (B, C, H, W): one fused, contiguous pass.
+
+    It sums in float32 and gives what it is given. Autocast would have cards widen all it reads and
+    writes, for the next layer to narrow it again.
+    """
 
     def forward(self, h: Tensor) -> Tensor:
-        h = F.layer_norm(
-            h.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
-        )
+        weight, bias = (None if p is None else p.to(h.dtype) for p in (self.weight, self.bias))
+        with torch.autocast(h.device.type, enabled=False):
+            h = F.layer_norm(h.permute(0, 2, 3, 1), self.normalized_shape, weight, bias, self.eps)
         return h.permute(0, 3, 1, 2)
 
 
