@@ -57,6 +57,20 @@ def test_what_is_shown_of_it_by_itself(autoencoder: Path) -> None:
         pictures(resolve(str(autoencoder)), "sheet")
 
 
+@pytest.mark.parametrize("topic", ["latents", "noising", "predictions"])
+def test_of_a_model_of_latents(autoencoder: Path, tmp_path: Path, topic: str) -> None:
+    """Its own autoencoder is shown, and pictures on their way are decoded."""
+    settings = {
+        "data": DATA,
+        "network": "unet:size=tiny,width=8",
+        "codec": f"latent:run={autoencoder}",
+    }
+    losses(session(tmp_path / "run", settings, length={"steps": 1}))
+    target = resolve(str(tmp_path / "run"))
+    for drawn in pictures(target, topic, {} if topic == "predictions" else {"rows": 2}):
+        assert min(drawn.image.size) > 40
+
+
 def test_of_what_is_none(tmp_path: Path) -> None:
     losses(session(tmp_path, POINTS, length={"steps": 1}))
     with pytest.raises(InputError, match="needs an autoencoder"):

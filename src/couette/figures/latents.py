@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -71,7 +73,9 @@ def _noise(z: Tensor, count: int, seed: int) -> Tensor:
 
 
 def _opened(target: Target) -> Latents:
-    """The autoencoder of a run, with the mean and scale of its latents."""
+    """The autoencoder of a run or of a model of latents, with its latents' mean and scale."""
+    if target.latent:
+        return cast(Latents, target.codec)
     runtime = choose(target.runtime)
     folder = find_model(target.weights or target.run.path)
     _, network = load_autoencoder(folder, average=target.average, runtime=runtime)

@@ -31,7 +31,7 @@ from couette.model import (
 from couette.opening import open_model
 from couette.registry import CODECS, DATASETS, RECIPES
 from couette.runs import RunFolder
-from couette.runtime import choose
+from couette.runtime import Runtime, choose
 
 Kind = Literal["run", "model", "exact", "recipe", "data", "nothing"]
 Fit = Callable[[RunConfig, Dataset], RunConfig]
@@ -149,9 +149,18 @@ class Target:
 
     @cached_property
     def codec(self) -> Codec:
-        """Between pictures and what is noised; as they are, in [-1, 1], for bare data."""
+        """Between pictures and what is noised, on the processor; as they are, in [-1, 1], for bare
+        data."""
+        if self.latent and self.kind in ("run", "model"):
+            given = self.weights or self.run.path
+            return open_model(given, average=self.average, runtime=Runtime()).codec
         codec: Codec = Symmetric() if self.kind == "data" else CODECS.build(self.config.codec)
         return codec
+
+    @property
+    def latent(self) -> bool:
+        """Whether it is about a model of an autoencoder's latents."""
+        return bool(CODECS.trait(self.config.codec.name, "latents"))
 
     @property
     def one_step(self) -> bool:
@@ -195,7 +204,7 @@ class Target:
             if need in wanted and need not in _HELD[self.kind]:
                 return f"needs {words}."
         kind = self.config.objective.name if "config" in _HELD[self.kind] else "diffusion"
-        if "latents" in wanted and kind != "autoencoder":
+        if "latents" in wanted and kind != "autoencoder" and not self.latent:
             return (
                 f"needs an autoencoder, and {self.described} is none; train one with --recipe "
                 "autoencoder."
