@@ -81,6 +81,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "EDM's own levels": {"diffusion": {"times": spec("log-normal", mean=-1.2, std=1.2)}},
     "lower levels": {"diffusion": {"times": spec("log-normal", mean=-0.8, std=1.0)}},
     "higher levels": {"diffusion": {"times": spec("log-normal", mean=0.0, std=1.0)}},
+    "highest levels": {"diffusion": {"times": spec("log-normal", mean=0.4, std=1.0)}},
+    "higher, wider levels": {"diffusion": {"times": spec("log-normal", mean=0.0, std=1.4)}},
     "wider levels": {"diffusion": {"times": spec("log-normal", mean=-0.4, std=1.4)}},
     # How the weights move.
     "AdamW": {"training": {"optimizer": "adamw"}},
