@@ -56,7 +56,7 @@ def test_a_word_that_only_the_left_half_looks_at() -> None:
     held = model()
 
     class Left(CrossAttention):
-        def forward(self, h: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        def forward(self, h: Tensor, text: Tensor, mask: Tensor, where: object = None) -> Tensor:
             height, width = h.shape[-2:]
             left = (torch.arange(width) < width // 2).float().expand(height, width).reshape(-1)
             weights = torch.zeros(len(h), self.heads, height * width, text.shape[1])
