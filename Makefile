@@ -29,7 +29,7 @@ test-full: check
 	$(BIN)/pytest -n 2
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks | tee benchmarks.log
+	bash -o pipefail -c '$(BIN)/python -m benchmarks | tee benchmarks.log'
 	LOG=benchmarks.log OUT=benchmarks.png $(BIN)/python -m benchmarks chart
 
 docs: $(READY)

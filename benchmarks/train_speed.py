@@ -48,6 +48,7 @@ def peak(dtype: torch.dtype, layout: torch.memory_format = torch.channels_last) 
     a card of 512 on 32×32."""
     channels, side = (64, 14) if DEVICE == "cpu" else (512, 32)
     layer = nn.Conv2d(channels, channels, 3, padding=1, device=DEVICE, dtype=dtype)
+    # torch's stubs know no `to` with a layout alone.
     layer = layer.to(memory_format=layout)  # type: ignore[call-overload]
     x = torch.randn(BATCH, channels, side, side, device=DEVICE, dtype=dtype)
     x = x.contiguous(memory_format=layout)

@@ -15,12 +15,13 @@ from couette import api
 from couette.config import RuntimeConfig
 from couette.errors import ConfigError
 from couette.opening import open_model
-from couette.runtime import choose
+from couette.runtime import Runtime, choose
 from couette.runtime.capturing import WARM, Captured, Recorded, replayed
 from small_runs import session
 
 HOW: tuple[Literal["off", "on"], ...] = ("off", "on")
 
+# A recording can only be made on a card: these are run where there is one, the others anywhere.
 card = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -130,9 +131,10 @@ def test_without_a_card_nothing_is_recorded() -> None:
     """What is given on the processor runs as it would without."""
     network = nn.Linear(3, 2)
     plain = network.forward
-    network.forward = Captured(network)  # type: ignore[method-assign]
+    Runtime(graph=True).recorded(network)
     x = torch.randn(4, 3)
     torch.testing.assert_close(network(x), plain(x))
+    assert isinstance(network.forward, Captured)
     assert network.forward._replays == {}
     double = replayed(lambda value: 2 * value)
     torch.testing.assert_close(double(x), 2 * x)
@@ -142,7 +144,7 @@ def test_without_a_card_nothing_is_recorded() -> None:
 def test_a_copied_network_runs_its_own_weights() -> None:
     """As the running average's copy does."""
     network = nn.Linear(3, 2)
-    network.forward = Captured(network)  # type: ignore[method-assign]
+    Runtime(graph=True).recorded(network)
     other = copy.deepcopy(network)
     with torch.no_grad():
         other.weight.zero_()

@@ -16,6 +16,11 @@ from couette.errors import InputError, UnknownName
 from couette.networks.text import Reader
 from couette.tensors import sent
 
+NO_WORDS = (
+    "This model was trained without captions, so it can't be told words; leave out --prompt and "
+    "--negative, or train one with --recipe text-to-image."
+)
+
 
 class Labels:
     """Class labels. The number of classes itself stands for "none".
@@ -117,10 +122,7 @@ class Conditioning(Labels):
             own = self.words([ask.words or "" for ask in asked])
             return told | (self._between(asked, own) if any(a.toward for a in asked) else own)
         if any(ask.words for ask in asked):
-            raise InputError(
-                "This model was trained without captions; leave out --prompt, or train one with "
-                "--recipe text-to-image."
-            )
+            raise InputError(NO_WORDS)
         return told
 
     def _between(self, asked: Sequence[Ask], own: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -308,7 +308,8 @@ class TestSample:
     def test_nothing_is_drawn_for_a_place_that_takes_no_files(
         self, shell: Shell, runs: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("couette.generate.steps", lambda *_, **__: pytest.fail("drawn"))
+        for steps in ("couette.generate.steps", "couette.generate.drawing.steps"):
+            monkeypatch.setattr(steps, lambda *_, **__: pytest.fail("drawn"))
         Path("file").touch()
         run = runs / "plain"
         for out in ("file/x.png", "file/deep/x.png"):

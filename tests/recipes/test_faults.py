@@ -300,7 +300,7 @@ def test_a_signal_while_sampling_writes_nothing(tmp_path: Path, number: int) -> 
     losses(session(tmp_path / "run", POINTS, length={"steps": 1}))
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     mark = tmp_path / "mark"
-    where = "couette.generate:finished"
+    where = "couette.generate.drawing:finished"
     with processes.child(
         tmp_path / "child", processes.command_paused, where, mark, "sample", tmp_path / "run"
     ) as run:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from couette import storage
-from couette.config import ModelConfig, RunConfig
+from couette.config import ModelConfig, RunConfig, TrainingConfig
 from couette.errors import InputError
 from couette.model import (
     AUTOENCODER,
@@ -25,14 +25,18 @@ from couette.opening import open_whole
 from couette.runs import STATE, RunFolder, find_model
 from couette.training.average import Profile, combined
 
-Half = Literal["float32", "float16", "bfloat16"]
+Stored = Literal["float32", "float16", "bfloat16"]
+_DTYPES: tuple[str, ...] = get_args(Stored)
+
+MISSED = 0.05
+"""Largest share of an average's profile that may be missed when it is combined from others."""
 
 
 def export(
     run: str | Path,
     out: str | Path,
     *,
-    dtype: Half = "float32",
+    dtype: Stored = "float32",
     average: bool = True,
     width: float | None = None,
 ) -> Path:
@@ -56,26 +60,30 @@ def export(
 
     Raises:
         InputError: `out` is there already, an unknown dtype, weights that float16 can't hold, or a
-            width that the checkpoints can't give.
+            width of raw weights or that the checkpoints can't give.
         CheckpointError: nothing to export there, or it is damaged.
         StorageError: the disk refuses; nothing half written is left.
     """
     out = Path(out)
-    if dtype not in get_args(Half):
-        raise InputError(f"'{dtype}' is none of {', '.join(get_args(Half))}.")
+    if dtype not in _DTYPES:
+        raise InputError(f"'{dtype}' is no dtype of stored weights; give {', '.join(_DTYPES)}.")
+    if width is not None and not average:
+        raise InputError("A width is that of an average; leave it out for the raw weights.")
     if out.exists():
         raise InputError(f"{out} is there already; give another folder, or remove it first.")
-    folder = find_model(Path(run))
+    held = RunFolder(Path(run))
+    folder = find_model(held.path)
     open_whole(folder, average=average)
-    config, card = _drawn_as_the_run(read_config(folder), RunFolder(Path(run)))
+    config, card = _drawn_as_the_run(read_config(folder), held)
     weights = folder / (AVERAGE if average and (folder / AVERAGE).exists() else WEIGHTS)
     files = {CONFIG: storage.json_bytes(config.model_dump(mode="json"))}
     sources = {WEIGHTS: weights, AUTOENCODER: folder / AUTOENCODER, READER: folder / READER}
     for name, path in sources.items():
         if path.exists():
-            tensors = storage.read_tensors(path)
             if name == WEIGHTS and width is not None:
-                tensors = averaged(RunFolder(Path(run)), width)
+                tensors = averaged(held, width)
+            else:
+                tensors = storage.read_tensors(path)
             files[name] = storage.tensor_bytes(_stored(tensors, dtype, path))
     if (folder / TOKENIZER).exists():
         files[TOKENIZER] = storage.read_text(folder / TOKENIZER).encode()
@@ -86,31 +94,28 @@ def export(
     return out
 
 
-MISSED = 0.05
-"""Largest share of an average's profile that may be missed when it is combined from others."""
-
-
 def averaged(run: RunFolder, width: float) -> dict[str, Tensor]:
     """The average of a width at the end of a run, from the two averages in its checkpoints.
 
     Raises:
         InputError: the run has no second average, or its checkpoints can't give this width.
+        CheckpointError: a checkpoint is damaged.
     """
-    if not run.exists() or not run.config().training.second:
+    training = run.config().training if run.exists() else TrainingConfig()
+    widths = {AVERAGE: training.average, SECOND: training.second}
+    kept: dict[Path, Profile] = {}
+    for folder in run.numbered() if training.second else ():
+        storage.check_folder(folder)
+        updates = int(storage.read_json(folder / STATE)["trainer"]["updates"])
+        there = {name: own for name, own in widths.items() if (folder / name).exists()}
+        kept |= {folder / name: Profile(updates, own) for name, own in there.items()}
+    if not any(path.name == SECOND for path in kept):
         raise InputError(
             f"{run.path} has no second average, from which others could be made; train with "
             "--training.second, 0.1 say."
         )
-    training = run.config().training
-    widths = {AVERAGE: training.average, SECOND: training.second}
-    kept = [
-        (Profile(int(storage.read_json(folder / STATE)["trainer"]["updates"]), own), folder / name)
-        for folder in run.numbered()
-        for name, own in widths.items()
-        if own and (folder / name).exists()
-    ]
-    wanted = Profile(max(profile.updates for profile, _ in kept), width)
-    factors, missed = combined([profile for profile, _ in kept], wanted)
+    wanted = Profile(max(profile.updates for profile in kept.values()), width)
+    factors, missed = combined([*kept.values()], wanted)
     if missed > MISSED:
         raise InputError(
             f"The checkpoints in {run.checkpoints} would miss an average of width {width:g} by "
@@ -118,12 +123,13 @@ def averaged(run: RunFolder, width: float) -> dict[str, Tensor]:
             f"{training.second:g}, or keep more checkpoints: --training.keep."
         )
     total: dict[str, Tensor] = {}
-    for factor, (_, path) in zip(factors, kept, strict=True):
+    for factor, path in zip(factors, kept, strict=True):
         for name, value in storage.read_tensors(path).items():
             part = factor * value.double() if value.is_floating_point() else value
-            total[name] = total[name] + part if name in total and part is not value else part
-    first = storage.read_tensors(kept[-1][1])
-    return {name: value.to(first[name].dtype) for name, value in total.items()}
+            before = total.get(name) if value.is_floating_point() else None
+            # What only counts, as batches do, is as it was last.
+            total[name] = part if before is None else before + part
+    return {n: v.float() if v.is_floating_point() else v for n, v in total.items()}
 
 
 def _drawn_as_the_run(config: ModelConfig, run: RunFolder) -> tuple[ModelConfig, str | None]:

@@ -2,24 +2,22 @@
 
 A part that has a registry (network, schedule, sampler, …) is chosen by a `Spec`: a name and the
 settings of that part, checked against the part's own signature when it is built (`specs.py`); all
-else are groups of fields (`groups.py`). Unknown keys are errors that name the near miss.
+else are groups of fields (`groups.py`). `saved.py` says what a saved model is. Unknown keys are
+errors that name the near miss.
 """
 
 from couette.config.groups import (
-    FORMAT,
     STATES,
-    AutoencoderConfig,
     DataConfig,
     DiffusionConfig,
     Frozen,
-    ModelConfig,
-    ReaderConfig,
     RunConfig,
     RuntimeConfig,
     SamplingConfig,
     TextConfig,
     TrainingConfig,
 )
+from couette.config.saved import FORMAT, AutoencoderConfig, ModelConfig, ReaderConfig
 from couette.config.specs import Spec, joined, spec, spec_fields, tupled
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The settings of a run and of a saved model, group by group. Knows nothing of torch."""
+"""The settings of a run, group by group. Knows nothing of torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,6 @@ from couette.validation import parse
 
 STATES = ("absorbing", "multinomial")
 """The noises that replace states instead of adding to a picture."""
-
-FORMAT = 1
-"""The version of what is written to disk; files of a later one are refused."""
 
 
 class Frozen(BaseModel):
@@ -358,49 +355,3 @@ class RunConfig(Frozen):
             merged = group and isinstance(value, Mapping)
             fields[name] = {**fields[name], **value} if merged else value  # type: ignore[dict-item]
         return parse(RunConfig, fields, "the settings")
-
-
-class ReaderConfig(Frozen):
-    """The encoder of words of a model that has one beside its network: its size, and the SHA-256 of
-    its weights."""
-
-    width: Annotated[int, Field(ge=1, le=65536)]
-    depth: Annotated[int, Field(ge=0, le=256)]
-    digest: str
-
-
-class AutoencoderConfig(Frozen):
-    """The autoencoder of a model that works on latents: its network, what `mean` and `scale` its
-    latents have, by channel, and the SHA-256 of its weights."""
-
-    network: Spec
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    digest: str
-
-
-class ModelConfig(Frozen):
-    """What a saved model is, as data: enough to build it again."""
-
-    @property
-    def is_points(self) -> bool:
-        """Whether it makes 2-D points, (N, 2, 1, 1), instead of pictures."""
-        return (self.channels, self.height, self.width) == (2, 1, 1)
-
-    format: int = FORMAT
-    recipe: str
-    objective: Spec = spec("diffusion")
-    channels: Annotated[int, Field(ge=1, le=4096)]
-    height: Annotated[int, Field(ge=1, le=16384)]
-    width: Annotated[int, Field(ge=1, le=16384)]
-    classes: tuple[str, ...] = ()
-    codec: Spec
-    autoencoder: AutoencoderConfig | None = None
-    diffusion: DiffusionConfig
-    text: TextConfig = TextConfig()
-    reader: ReaderConfig | None = None
-    network: Spec
-    sampling: SamplingConfig
-    data: str = ""
-    data_fingerprint: str = ""
-    step: int = 0

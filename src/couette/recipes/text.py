@@ -46,10 +46,7 @@ def text_to_pixels() -> RunConfig:
 
 @RECIPES.register("starter")
 def starter() -> RunConfig:
-    """Prompts about `shapes`, 32×32, followed well: minutes of a GPU, then a second a picture.
-
-    As text-to-pixels, of a size that a processor draws with in a second.
-    """
+    """Prompts about `shapes`, 32×32: text-to-pixels with a larger network, for a GPU to train."""
     base = text_to_pixels()
     return base.model_copy(
         update={

@@ -141,7 +141,7 @@ class DiffusionObjective(Objective):
         if not self.training or not self.denoiser.runtime.graph:
             return keyed_noise(batch, self.denoiser.corruption, self.seed)
         if self._draw is None:
-
+            # Of this first batch only the shape and the device are used again.
             def draw(keys: Tensor) -> Tensor:
                 return keyed_noise(batch._replace(keys=keys), self.denoiser.corruption, self.seed)
 

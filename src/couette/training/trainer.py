@@ -76,7 +76,7 @@ class Trainer:
         if objective.couples and config.accumulate > 1:
             raise ConfigError("This objective compares the samples of a batch; set accumulate 1.")
         self.objective, self.batches, self.config = objective, batches, config
-        self.plan, self.average = plan, average
+        self.plan = plan
         self.averages = {"average": average, "second": second}
         self.step = 0
         self._device = next(p for ps in objective.phases().values() for p in ps).device
@@ -91,6 +91,11 @@ class Trainer:
         }
         recorded = graph and any(self.averages.values())
         self._average = Recorded(self._averaged) if recorded else self._averaged
+
+    @property
+    def average(self) -> PowerAverage | None:
+        """The running average that is drawn with."""
+        return self.averages["average"]
 
     def run(self) -> Iterator[Progress]:
         """Train to the end of the plan.

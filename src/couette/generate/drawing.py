@@ -1,44 +1,31 @@
-"""From what is asked to pictures: the one place that fixes the order of the parts,
-network → guidance → editor → threshold, and where each picture's noise comes from.
-"""
+"""Pictures drawn: the parts in their order, and where each picture's noise comes from."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from couette.conditioners import Labels
-from couette.config import STATES, SamplingConfig, Spec, spec
+from couette.conditioners import NO_WORDS
+from couette.config import STATES, SamplingConfig, Spec
 from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
 from couette.denoiser import Reusing, recalling, regular, singular
 from couette.discrete import KINDS
 from couette.errors import InputError, NotFinite
+from couette.generate.asking import labels_of
+from couette.generate.settings import times_of, together
 from couette.guidance import GUIDANCE, THRESHOLDS, Parted, Terms, guide
-from couette.model import (
-    Model,
-    load_classifier,
-    pixel_range,
-)
-from couette.opening import classifier_for, guide_for, opened
-from couette.registry import GRIDS
-from couette.runs import find_model
+from couette.model import Model, pixel_range
+from couette.opening import classifier_for, guide_for
 from couette.samplers import SAMPLERS
 from couette.tensors import Stream, normal, sent, uniform
-from couette.validation import parse
 
 Editor = Callable[[Denoise], Denoise]
 Threshold = Callable[[Tensor], Tensor]
 
-_NO_WORDS = (
-    "This model was trained without captions, so it can't be told words; leave out --prompt and "
-    "--negative, or train one with --recipe text-to-image."
-)
 _NOTHING = "Nothing was asked for; the count of pictures is at least 1."
 
 
@@ -113,132 +100,6 @@ class _Final:
         self.check()
 
 
-def ask(
-    model: Model,
-    count: int,
-    label: int | str | Sequence[int | str] | None = None,
-    sampling: SamplingConfig | None = None,
-    prompt: str | Sequence[str] | None = None,
-    toward: str | None = None,
-    weight: float | Sequence[float] | None = None,
-) -> list[Ask]:
-    """What each of `count` pictures is asked to show.
-
-    Args:
-        model: the model, which knows its classes.
-        count: how many pictures.
-        label: a class by name or number for all, "each" for every class in turn, one per
-            picture, or None for anything.
-        sampling: how they will be drawn; a classifier brings its classes to a model without.
-        prompt: words for all, or several prompts, which the pictures take in turn.
-        toward: words to go part of the way to, from those of the prompt.
-        weight: how much of the way, 0 to 1, half of it when not given; several are taken in turn.
-
-    Raises:
-        InputError: no pictures, an unknown label, not one label per picture, words for a model
-            that reads none, or a weight outside 0 to 1 or with nothing to go toward.
-    """
-    if weight is not None and toward is None:
-        raise InputError("A weight says how far to go toward other words; give those, too.")
-    if count < 1:
-        raise InputError(f"The count of pictures is at least 1, not {count}.")
-    asked = _labelled(model, count, label, sampling)
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-    if not prompts and toward is None:
-        return asked
-    if model.conditioner.words is None:
-        raise InputError(_NO_WORDS)
-    prompts = prompts or [""]
-    asked = [each._replace(words=prompts[i % len(prompts)]) for i, each in enumerate(asked)]
-    if toward is None:
-        return asked
-    weight = 0.5 if weight is None else weight
-    weights = [float(weight)] if isinstance(weight, int | float) else list(weight)
-    if not weights or not all(0 <= each <= 1 for each in weights):
-        raise InputError(f"The weight of 'toward' lies between 0 and 1, not at {weight}.")
-    return [
-        each._replace(toward=toward, weight=weights[i % len(weights)])
-        for i, each in enumerate(asked)
-    ]
-
-
-def _labelled(
-    model: Model,
-    count: int,
-    label: int | str | Sequence[int | str] | None,
-    sampling: SamplingConfig | None,
-) -> list[Ask]:
-    labels = _labels(model, sampling or model.config.sampling)
-    find = labels.find
-    if label is None:
-        return [Ask()] * count
-    if label == "each" and labels.classes:
-        return [Ask(label=i % len(labels.classes)) for i in range(count)]
-    if isinstance(label, (int, str)):
-        return [Ask(label=find(str(label)))] * count
-    if len(label) != count:
-        raise InputError(f"{len(label)} labels were given for {count} pictures; give one each.")
-    return [Ask(label=find(str(each))) for each in label]
-
-
-def in_turn(model: Model, count: int) -> list[Ask]:
-    """Every class in turn; nothing in particular for a model without classes."""
-    classes = len(model.conditioner.classes)
-    return [Ask(label=i % classes if classes else None) for i in range(count)]
-
-
-def sampling_of(model: Model, **settings: Any) -> SamplingConfig:
-    """The model's own sampling with some settings replaced; None leaves one as it is.
-
-    Its parts come back with all their settings, converted, and paths as the checkpoints they are.
-
-    Raises:
-        ConfigError, UnknownName: a setting or a part that does not exist.
-        CheckpointError: a path without a model.
-    """
-    given = {name: value for name, value in settings.items() if value is not None}
-    fields = {**model.config.sampling.model_dump(), **given}
-    sampling = parse(SamplingConfig, fields, "the sampling settings")
-    families = {"sampler": SAMPLERS, "grid": GRIDS, "threshold": THRESHOLDS}
-    parts = {name: getattr(sampling, name) for name in families}
-    whole = {
-        name: Spec(name=part.name, **families[name].check(part)) for name, part in parts.items()
-    }
-    return sampling.model_copy(update={**whole, "guider": tuple(map(_found, sampling.guider))})
-
-
-def _found(guider: Spec) -> Spec:
-    """A method of guidance with all its settings, its model looked up."""
-    settings = GUIDANCE.check(guider)
-    if "run" in settings:
-        settings["run"] = str(find_model(Path(settings["run"])).resolve())
-    return Spec(name=guider.name, **{k: v for k, v in settings.items() if v is not None})
-
-
-def shortened(sampling: SamplingConfig, steps: int) -> SamplingConfig:
-    """The same sampling in at most `steps` steps; fewer of DDPM's chain are drawn with DDIM."""
-    if steps >= sampling.steps:
-        return sampling
-    sampler = spec("ddim") if sampling.sampler.name == "ddpm" else sampling.sampler
-    return sampling.model_copy(update={"steps": steps, "sampler": sampler})
-
-
-def said(sampling: SamplingConfig) -> str:
-    """The sampling in words: "heun, 8 steps, guidance 1.5"."""
-    plural = "" if sampling.steps == 1 else "s"
-    shared = f", features shared by {sampling.reuse}" if sampling.reuse > 1 else ""
-    brief = SAMPLERS.brief(sampling.sampler)
-    return f"{brief}, {sampling.steps} step{plural}{sampling.guided}{shared}"
-
-
-def times_of(model: Model, sampling: SamplingConfig) -> Tensor:
-    """The grid of times the settings ask for, (N + 1,) float64."""
-    times: Tensor = GRIDS.bind(sampling.grid)(
-        model.denoiser.corruption.schedule, steps=sampling.steps
-    )
-    return times
-
-
 def steps(
     model: Model,
     asked: Sequence[Ask],
@@ -266,7 +127,7 @@ def steps(
         raise InputError(_NOTHING)
     sampler = SAMPLERS.bind(sampling.sampler)
     device = model.denoiser.runtime.device
-    labels = _labels(model, sampling)
+    labels = labels_of(model, sampling)
     told = labels(asked)
     if labels is not model.conditioner:
         told |= model.conditioner([each._replace(label=None) for each in asked])
@@ -294,7 +155,7 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
     """
     device = model.denoiser.runtime.device
     if sampling.negative and model.conditioner.words is None:
-        raise InputError(_NO_WORDS)
+        raise InputError(NO_WORDS)
     untold = model.conditioner([Ask(words=sampling.negative or None)] * count)
     learned = model.config.diffusion.drop > 0 or not untold
     terms = Terms(
@@ -316,17 +177,6 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
     if sampling.passes == "apart":
         denoise = Parted(denoise, count)
     return guide(denoise, terms, sampling.guider)
-
-
-def _labels(model: Model, sampling: SamplingConfig) -> Labels:
-    """The classes that can be asked for: the model's own, or those of a classifier."""
-    if model.conditioner.classes:
-        return model.conditioner
-    for each in sampling.guider:
-        if GUIDANCE.trait(each.name, "classes"):
-            folder = find_model(Path(GUIDANCE.check(each)["run"]))
-            return Labels(opened(load_classifier, folder, model.denoiser.runtime).classes)
-    return model.conditioner
 
 
 def _threshold(model: Model, part: Spec) -> Threshold:
@@ -410,12 +260,6 @@ def pictures(
         run = steps(model, part, seed=seed, first=first, sampling=sampling, editor=editor)
         # Only the last step is kept: a thousand of them would fill the memory.
         yield finished(model, deque(run, maxlen=1).pop().x)
-
-
-def together(sampling: SamplingConfig, batch: int) -> int:
-    """How many pictures are drawn at once: one, by samplers that choose their own steps, since a
-    batch would share them and a picture depend on its neighbours."""
-    return 1 if SAMPLERS.trait(sampling.sampler.name, "adaptive") else batch
 
 
 def finished(model: Model, x: Tensor) -> Tensor:
