@@ -9,7 +9,9 @@ import torch
 
 from couette import storage
 from couette.config import ModelConfig, spec
-from couette.model import CONFIG, WEIGHTS, build_network
+from couette.data.tokenizer import Tokenizer
+from couette.model import AUTOENCODER, CONFIG, READER, TOKENIZER, WEIGHTS, build_network
+from couette.model.describing import build_autoencoder, build_reader
 from couette.validation import parse
 
 UNET2D = (
@@ -17,8 +19,17 @@ UNET2D = (
 )
 
 
+WORDS = Tokenizer.learned(["a red circle", "a blue square on a red circle"] * 2, 300)
+
+
 def saved(folder: Path, network: str, **fields: Any) -> Path:
-    """A model of gray 8×8 pictures that was never trained, in a folder of its own."""
+    """A model of gray 8×8 pictures that was never trained, in a folder of its own.
+
+    Args:
+        folder: a new one.
+        network: as a spec.
+        fields: of the model's config; captions are read by `WORDS`.
+    """
     given = {
         "recipe": "none",
         "channels": 1,
@@ -32,14 +43,19 @@ def saved(folder: Path, network: str, **fields: Any) -> Path:
     }
     config = parse(ModelConfig, given, "the test's model")
     torch.manual_seed(7)
-    made = build_network(config)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            if not bool(parameter.any()):
-                parameter.normal_(std=0.1)
-    files = {
-        CONFIG: storage.json_bytes(config.model_dump(mode="json")),
-        WEIGHTS: storage.tensor_bytes(made.state_dict()),
-    }
+    parts = {WEIGHTS: build_network(config)}
+    if config.autoencoder is not None:
+        parts[AUTOENCODER] = build_autoencoder(config)
+    if config.reader is not None:
+        parts[READER] = build_reader(config)
+    files = {CONFIG: storage.json_bytes(config.model_dump(mode="json"))}
+    if config.text.encoder != "none":
+        files[TOKENIZER] = WORDS.text.encode()
+    for name, part in parts.items():
+        with torch.no_grad():
+            for parameter in part.parameters():
+                if not bool(parameter.any()):
+                    parameter.normal_(std=0.1)
+        files[name] = storage.tensor_bytes(part.state_dict())
     storage.write_folder(folder, files)
     return folder

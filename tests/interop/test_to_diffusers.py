@@ -170,7 +170,7 @@ def test_a_run_of_ddpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained for a moment, so that its pictures are not all at the ends of the range; its card
     says what it was trained on."""
     settings = {
-        "data": {"source": "digits", "limit": 64},
+        "data": {"source": "digits", "limit": 64, "resolution": 8},
         "network": UNET2D,
         "training": {"batch": 16, "average": 0.0, "lr": 3e-3, "sample_every": 1000},
         "sampling": {"steps": 50},
