@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from couette import api
@@ -273,6 +274,28 @@ def test_half_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     torch.testing.assert_close(theirs(out, monkeypatch), mine, rtol=0, atol=2e-2)
 
 
+def test_an_average_made_now(tmp_path: Path) -> None:
+    """The same weights as in our own format."""
+    settings = {
+        "data": {"source": "digits", "limit": 40},
+        "network": UNET2D,
+        "diffusion": TABLE,
+        "training": {"batch": 4, "average": 0.05, "second": 0.12, "save_every": 4, "keep": 20},
+        "sampling": {"steps": 2},
+    }
+    losses(session(tmp_path / "run", settings, length={"steps": 40}))
+    ours = api.export(tmp_path / "run", tmp_path / "ours", width=0.08)
+    out = api.export(tmp_path / "run", tmp_path / "out", width=0.08, format="diffusers")
+    plain = api.export(tmp_path / "run", tmp_path / "plain", format="diffusers")
+    mine, other, near = (
+        load_model(ours).network.state_dict(),
+        load_file(out / WEIGHTS),
+        load_file(plain / WEIGHTS),
+    )
+    assert torch.equal(other["conv_in.weight"], mine["conv_in.weight"])
+    assert not torch.equal(other["conv_in.weight"], near["conv_in.weight"])
+
+
 def test_guidance_is_left_out_and_said(tmp_path: Path) -> None:
     run = made(tmp_path / "run", TABLE, {**DDIM, "guidance": 2}, classes=("a", "b"))
     assert exported(run, tmp_path / "none", format="diffusers").notes == ()
@@ -296,6 +319,7 @@ def test_guidance_is_left_out_and_said(tmp_path: Path) -> None:
         ({"diffusion": {**TABLE, "told": "index:steps=50"}}, "the table's 100 entries"),
         ({"diffusion": {**FLOW, "told": "log"}}, "--diffusion.told time"),
         ({"diffusion": {**FLOW, "schedule": "flow:shift=3"}}, "told 'time' on the schedule"),
+        ({"sampling": {"sampler": "ddpm:variance=learned"}}, "predicts no variance"),
         ({"diffusion": {}}, "no pipeline for pixels on the schedule 'edm'.*--schedule cosine"),
         (
             {"diffusion": {**TABLE, "schedule": "zero-terminal", "parameterization": "eps"}},

@@ -227,9 +227,7 @@ def _on_flow(model: Model) -> _Way:
     if sampler != spec("ddim", eta=0.0):
         notes = [f"The pipeline draws with Euler's method; the run draws with {sampling.sampler}."]
     steps = max(sampling.steps, _STEPS) if notes else sampling.steps
-    if sampling.grid != spec("uniform") and GRIDS.explicit(sampling.grid) != spec(
-        "uniform", shift=1.0
-    ):
+    if GRIDS.explicit(sampling.grid) != spec("uniform", shift=1.0):
         notes.append(f"The pipeline's steps lie evenly; the run's on the grid '{sampling.grid}'.")
     if sampling.threshold.name != "none":
         notes.append(
@@ -277,6 +275,11 @@ def _ancestor(model: Model) -> tuple[Spec, list[str]]:
     """The sampler of ours that the pipeline has, and a note where it is not the model's."""
     given = model.config.sampling.sampler
     own = SAMPLERS.check(given)
+    if own.get("variance") == "learned" and model.config.diffusion.variance != "learned":
+        raise InputError(
+            f"The run draws with {given}, and its network predicts no variance: set its sampler to "
+            "ddpm:variance=posterior."
+        )
     if given.name == "ddpm":
         return spec("ddpm", variance=own["variance"]), []
     if given.name in ("ddim", "euler-ancestral"):

@@ -281,7 +281,7 @@ def _about(model: Model, inputs: Sequence[_Input]) -> dict[str, Any]:
     about: dict[str, Any] = {
         "model": config.model_dump(mode="json"),
         "classes": {"none": len(config.classes)} if "label" in denoiser.network.wants else None,
-        "pictures": pixel_range(model.codec),
+        "pictures": None if model.is_points else pixel_range(model.codec),
     }
     if config.diffusion.noise in STATES:
         return about
@@ -345,6 +345,7 @@ def _use(model: Model, folder: Path, inputs: Sequence[_Input], about: Mapping[st
             f'decoder = onnxruntime.InferenceSession(folder + "/{DECODER}")\n'
             'x = decoder.run(None, {"latents": x.astype("float32")})[0]'
         )
+    what = "points, of" if model.is_points else "pictures in [-1, 1], of"
     return f"""{where}
 {listed}
 
@@ -372,7 +373,7 @@ for a, b in zip(about["steps"], about["steps"][1:]):
     x = r * x + (b["alpha"] - a["alpha"] * r) * x0
 {end}
 ```
-It leaves pictures in [-1, 1], (count, channels, height, width), in x."""
+It leaves {what} shape (count, channels, height, width), in x."""
 
 
 def _clips(model: Model) -> bool:
