@@ -255,6 +255,12 @@ def test_what_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         api.export(run, tmp_path / "out", format="onnx", label=1)
     with pytest.raises(InputError, match="'tflite' is no format of exports"):
         api.export(run, tmp_path / "out", format="tflite")  # type: ignore[arg-type]
+    noise = {"schedule": "zero-terminal", "parameterization": "eps", "told": "index"}
+    lost = saved(
+        tmp_path / "lost", UNET2D, diffusion=noise, sampling={"grid": "strided", "sampler": "ddim"}
+    )
+    with pytest.raises(InputError, match="starts at pure noise, where a model that predicts 'eps'"):
+        api.export(lost, tmp_path / "out", format="onnx")
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name)

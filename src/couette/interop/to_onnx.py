@@ -112,9 +112,9 @@ def to_onnx(model: Model, folder: Path, *, card: str | None = None) -> Export:
         CouetteError: torch can't write the network as ONNX, or onnxruntime computes something else.
     """
     check_onnx()
-    inputs = _inputs(model)
+    inputs, about = _inputs(model), _about(model)
     words = model.conditioner.words
-    network = _Network(model.network, [i.name for i in inputs[2:]], words and words.reader)
+    network = _Network(model.network, [i.name for i in inputs[2:]], words.reader if words else None)
     graphs = {NETWORK: _graph(network, inputs, "output")}
     if isinstance(model.codec, Latents):
         config = model.config
@@ -123,7 +123,6 @@ def to_onnx(model: Model, folder: Path, *, card: str | None = None) -> Export:
         graphs[ENCODER] = _graph(_Encoder(model.codec), [_Input("pictures", pictures)], "latents")
         graphs[DECODER] = _graph(_Decoder(model.codec), latents, "pictures")
     files = {name: graph.data for name, graph in graphs.items()}
-    about = _about(model, inputs)
     about["graphs"] = {name: graph.described for name, graph in graphs.items()}
     files[CONFIG] = json_bytes(about)
     if words is not None:
@@ -274,7 +273,7 @@ def _rows(example: Tensor, batch: int) -> Tensor:
     return example[torch.arange(batch) % len(example)]
 
 
-def _about(model: Model, inputs: Sequence[_Input]) -> dict[str, Any]:
+def _about(model: Model) -> dict[str, Any]:
     """What a program needs to draw with the network: what x starts from, and for each step what is
     told and what the output means."""
     config, denoiser = model.config, model.denoiser
