@@ -338,10 +338,10 @@ def _use(model: Model, folder: Path, inputs: Sequence[_Input], about: Mapping[st
     recall = '\n    given["x0"] = x0.astype("float32")' if inputs[-1].name == "x0" else ""
     uniform = about["start"]["noise"] == "uniform"
     draw = "random" if uniform else "standard_normal"
-    end = {"unit": "x = x * 2 - 1", "symmetric": ""}.get(model.config.codec.name, "")
+    end = "\nx = x * 2 - 1" if model.config.codec.name == "unit" else ""
     if isinstance(model.codec, Latents):
         end = (
-            f'decoder = onnxruntime.InferenceSession(folder + "/{DECODER}")\n'
+            f'\ndecoder = onnxruntime.InferenceSession(folder + "/{DECODER}")\n'
             'x = decoder.run(None, {"latents": x.astype("float32")})[0]'
         )
     what = "points, of" if model.is_points else "pictures in [-1, 1], of"
@@ -369,8 +369,7 @@ for a, b in zip(about["steps"], about["steps"][1:]):
     given["told"] = np.full(count, a["told"], "float32")
     x0 = a["skip"] * x + a["out"] * network.run(None, given)[0]{half}{clip}{recall}
     r = b["sigma"] / a["sigma"]
-    x = r * x + (b["alpha"] - a["alpha"] * r) * x0
-{end}
+    x = r * x + (b["alpha"] - a["alpha"] * r) * x0{end}
 ```
 It leaves {what} shape (count, channels, height, width), in x."""
 
