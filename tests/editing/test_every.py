@@ -220,4 +220,4 @@ def test_a_judge_reads_what_was_asked_for() -> None:
     )
     assert other.notes == ("Read as asked, as asked: 100%.",)
     with pytest.raises(InputError, match="name the data that it was trained on"):
-        couette.edit("exact:digits", "anagram", judge="shapes")
+        couette.edit(model_of(gaussian()), "panorama", judge="digits")
