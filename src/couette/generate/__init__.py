@@ -6,15 +6,18 @@ network → guidance → editor → threshold, and where each picture's noise co
 | `asking.py` | what each picture is to show |
 | `settings.py` | how pictures are drawn: the model's own way, with what is changed of it |
 | `drawing.py` | steps and pictures |
+| `cascading.py` | one model's pictures, enlarged by another |
 """
 
 from couette.generate.asking import ask, in_turn
+from couette.generate.cascading import cascade
 from couette.generate.drawing import KeyedNoise, finished, guided, pictures, steps
 from couette.generate.settings import said, sampling_of, shortened, times_of, together
 
 __all__ = [
     "KeyedNoise",
     "ask",
+    "cascade",
     "finished",
     "guided",
     "in_turn",
