@@ -75,6 +75,11 @@ class Encoder:
         kind = kind_of(fields, folder, self.name)
         self.device = runtime.device
         self.tokenizer = tokenizer(kind, folder.part(f"tokenizer{number}"))
+        if len(self.tokenizer) > int(fields.get("vocab_size") or 0):
+            raise CheckpointError(
+                f"The tokenizer of {folder.given} has {len(self.tokenizer)} tokens, and its "
+                f"{self.name} knows {fields.get('vocab_size')}; these parts do not belong together."
+            )
         self.model = encoder(kind, folder.part(self.name), fields, dtype_of(runtime))
         self.model.to(runtime.device)
         self.most = min(

@@ -35,11 +35,13 @@ ENCODERS = {
 }
 """The encoders of words, and the class of their settings."""
 
+_CLIP = ("CLIPTokenizer", ("tokenizer.json", "vocab.json"))
 TOKENIZERS = {
-    "CLIPTextModel": "CLIPTokenizer",
-    "CLIPTextModelWithProjection": "CLIPTokenizer",
-    "T5EncoderModel": "T5Tokenizer",
+    "CLIPTextModel": _CLIP,
+    "CLIPTextModelWithProjection": _CLIP,
+    "T5EncoderModel": ("T5Tokenizer", ("tokenizer.json", "spiece.model")),
 }
+"""The tokenizers that go with them, and the files of which each needs one."""
 
 _LOGGERS = ("diffusers", "transformers", "huggingface_hub", "accelerate")
 
@@ -132,13 +134,15 @@ def tokenizer(name: str, folder: Path) -> Any:
         ConfigError: transformers is not installed.
     """
     library = transformers()
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is missing, so words can't be read; fetch it again.")
+    made, files = TOKENIZERS[name]
+    if not any((folder / each).is_file() for each in files):
+        raise CheckpointError(
+            f"{folder} holds no tokenizer ({' or '.join(files)}), so words can't be read; fetch it "
+            "again."
+        )
     try:
         with quiet():
-            return getattr(library, TOKENIZERS[name]).from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            return getattr(library, made).from_pretrained(folder, local_files_only=True)
     except Exception as error:  # of whatever it reads the files with
         raise CheckpointError(f"{folder} holds no usable tokenizer: {_first(error)}.") from error
 
