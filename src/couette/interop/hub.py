@@ -41,7 +41,7 @@ def fetched(name: str) -> Path:
         with quiet():
             told = hub.HfApi().model_info(name, timeout=_SECONDS)
             wanted = needed([each.rfilename for each in told.siblings or ()], name)
-            return Path(hub.snapshot_download(name, revision=told.sha, allow_patterns=wanted))
+            return Path(hub.snapshot_download(name, allow_patterns=wanted))
     except CheckpointError:
         raise
     except errors.GatedRepoError:
@@ -64,7 +64,11 @@ def _cached(hub: Any, name: str, error: Exception) -> Path:
     try:
         with quiet():
             return Path(hub.snapshot_download(name, local_files_only=True))
-    except Exception:  # it never was
+    except Exception as absent:
+        # Files that are not used here were never fetched; of those that are, whoever opens them
+        # sees whether they are there.
+        if path := getattr(absent, "snapshot_path", None):
+            return Path(path)
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise CheckpointError(
             f"There is no folder '{name}', and it could not be had from the Hugging Face hub "
@@ -107,6 +111,7 @@ def needed(files: Iterable[str], name: str) -> list[str]:
 def _library(name: str) -> Any:
     try:
         import huggingface_hub
+        import huggingface_hub.errors
     except ImportError:
         raise ConfigError(
             f"There is no folder '{name}'; a model of the Hugging Face hub needs further "
