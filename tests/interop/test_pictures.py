@@ -206,9 +206,7 @@ def test_a_cascade_does_not_depend_on_its_batches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 @pytest.mark.parametrize("own", [True, False], ids=["ours", "theirs"])
-def test_pixels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool, variance: str
-) -> None:
+def test_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool, variance: str) -> None:
     from diffusers.pipelines.ddpm import pipeline_ddpm
     from diffusers.schedulers import scheduling_ddpm
 

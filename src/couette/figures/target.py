@@ -21,6 +21,7 @@ from couette.data.hub import is_hub_name
 from couette.errors import InputError, UnknownName
 from couette.exact import is_exact, named
 from couette.figures.registry import Need
+from couette.interop import describe, is_foreign
 from couette.model import (
     Model,
     build_network,
@@ -28,7 +29,6 @@ from couette.model import (
     read_config,
     sizes_of,
 )
-from couette.interop import describe, is_foreign
 from couette.opening import home_of, open_model
 from couette.registry import CODECS, DATASETS, RECIPES
 from couette.runs import RunFolder

@@ -48,7 +48,9 @@ def cascade(
     """
     if not asked or batch < 1:
         raise InputError(f"{len(asked)} pictures in batches of {batch}: both must be at least 1.")
-    used = [own or model.config.sampling for own, model in zip(sampling, (first, second), strict=True)]
+    used = [
+        own or model.config.sampling for own, model in zip(sampling, (first, second), strict=True)
+    ]
     batch = min(together(each, batch) for each in used)
     for start in range(0, len(asked), batch):
         part = asked[start : start + batch]

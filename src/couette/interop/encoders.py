@@ -42,7 +42,7 @@ class Encoded:
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> Told:
-        """"text" (B, L, D) float32, and what else the network is told, on the encoder's device."""
+        """ "text" (B, L, D) float32, and what else the network is told, on the encoder's device."""
         new = [each for each in dict.fromkeys(captions) if each not in self._known]
         for start in range(0, len(new), _AT_ONCE):
             part = new[start : start + _AT_ONCE]

@@ -31,7 +31,7 @@ class Enlarged:
         self.shape, self.noising = shape, noising
 
     def __call__(self, asked: Sequence[Ask]) -> dict[str, Tensor]:
-        """"image" (B, C, H, W) and "image_noise" (B,) float32; nothing where none is asked for.
+        """ "image" (B, C, H, W) and "image_noise" (B,) float32; nothing where none is asked for.
 
         Raises:
             InputError: some asks have one and some have none; a mask.
@@ -60,7 +60,7 @@ class FilledIn:
 
     @torch.no_grad()
     def __call__(self, asked: Sequence[Ask]) -> dict[str, Tensor]:
-        """"mask" (B, 1, h, w) and "masked" (B, D, h, w), of the latents' size; nothing where no
+        """ "mask" (B, 1, h, w) and "masked" (B, D, h, w), of the latents' size; nothing where no
         picture is asked for. What is to be filled in is gray in the picture that is encoded.
 
         Raises:
@@ -72,7 +72,9 @@ class FilledIn:
             return {}
         masks = [each.mask for each in asked if each.mask is not None]
         if len(masks) < len(asked):
-            raise InputError("This model fills in pictures; give a mask, 1 where it shall, as well.")
+            raise InputError(
+                "This model fills in pictures; give a mask, 1 where it shall, as well."
+            )
         if any(mask.shape != (1, *self.shape[1:]) for mask in masks):
             raise ShapeError(
                 f"A mask of {tuple(masks[0].shape)} does not fit pictures of {self.shape}; give "
@@ -133,10 +135,10 @@ def enlarging(
             "stage."
         )
     if not 0 <= noise <= 1:
-        raise InputError(f"The noise of a picture to be enlarged is a time from 0 to 1, not {noise}.")
-    large = F.interpolate(
-        pictures.float(), enlarged.shape[1:], mode="bilinear", align_corners=True
-    )
+        raise InputError(
+            f"The noise of a picture to be enlarged is a time from 0 to 1, not {noise}."
+        )
+    large = F.interpolate(pictures.float(), enlarged.shape[1:], mode="bilinear", align_corners=True)
     keys = torch.arange(first, first + len(large), dtype=torch.int64)
     drawn = normal(
         seed, torch.stack((keys, torch.zeros_like(keys)), 1), Stream.IMAGE, enlarged.shape

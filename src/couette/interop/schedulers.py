@@ -219,5 +219,3 @@ def _known(table: Mapping[str, Any], fields: Mapping[str, Any], key: str, where:
             f"{', '.join(table)}."
         )
     return table[value]
-
-
