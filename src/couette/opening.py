@@ -1,5 +1,5 @@
-"""What a path means: the model of a run, a checkpoint, an exact world or another library, and models
-to guide by."""
+"""What a path means: the model of a run, a checkpoint, an exact world or another library, and
+models to guide by."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from couette.runtime import Runtime
 
 
 def open_model(given: str | Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
-    """The model that a user means: of a run, a checkpoint, a saved model, an exact world, or another
-    library.
+    """The model that a user means: of a run, a checkpoint, a saved model, an exact world, or
+    another library.
 
     The model of a run draws as the run's `config.yaml` says now; another as it was saved.
 

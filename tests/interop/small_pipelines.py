@@ -61,11 +61,16 @@ def clip(projected: bool = False, width: int = WIDTH, seed: int = 1) -> Any:
     return seeded(lambda: made(config), seed)
 
 
+PIECES = [
+    *[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -2.0)],
+    *[(each, -3.0 - i / 8) for i, each in enumerate(string.ascii_lowercase)],
+    *[("▁red", -1.0), ("▁cat", -1.5)],
+]
+"""What T5's tokenizer here cuts words into, and their scores."""
+
+
 def t5_tokenizer() -> Any:
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -2.0)]
-    pieces += [(each, -3.0 - i / 9) for i, each in enumerate(string.ascii_lowercase)]
-    pieces += [("▁red", -1.0), ("▁cat", -1.5)]
-    return transformers.T5Tokenizer(vocab=pieces, extra_ids=0)
+    return transformers.T5Tokenizer(vocab=PIECES, extra_ids=0)
 
 
 def t5(width: int = WIDTH) -> Any:

@@ -119,7 +119,7 @@ def test_what_the_hub_refuses(hub: ThreadingHTTPServer, name: str, told: str) ->
 
 def test_pickles_are_not_even_fetched(hub: ThreadingHTTPServer) -> None:
     (Hub.folder / "unet/diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="some/model/unet has its weights only as .*bin"):
+    with pytest.raises(CheckpointError, match=r"some/model/unet has its weights only as .*bin"):
         open_model("some/model")
     assert [each for each in Hub.asked if each.startswith("GET /some/")] == []
 

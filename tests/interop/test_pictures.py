@@ -260,6 +260,22 @@ def test_dit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     agree(ours, as_ours(theirs.images))
 
 
+def test_dit_by_its_older_name(tmp_path: Path) -> None:
+    """With the settings that its class had then and never used."""
+    small.dit(tmp_path)
+    new = load(tmp_path)
+    small.edited(
+        tmp_path / "transformer/config.json",
+        _class_name="Transformer2DModel",
+        cross_attention_dim=None,
+        double_self_attention=False,
+        use_linear_projection=False,
+    )
+    old = load(tmp_path)
+    asked = [Ask(label=1)]
+    assert torch.equal(drawn(new, asked, steps=2), drawn(old, asked, steps=2))
+
+
 @pytest.mark.parametrize("third", [True, False], ids=["t5", "without"])
 def test_stable_diffusion_3(tmp_path: Path, third: bool) -> None:
     pipeline = small.stable3(tmp_path, third)
@@ -302,6 +318,23 @@ def test_flux(tmp_path: Path, guided: bool) -> None:
     shift = math.exp(mu) if guided else 1.0
     ours = drawn(model, ASKED, grid=f"uniform:shift={shift}", steps=4)
     agree(ours, as_ours(theirs.images))
+
+
+def test_words_by_a_sentencepiece_model(tmp_path: Path) -> None:
+    """As DeepFloyd IF comes: without tokenizer.json."""
+    protos = pytest.importorskip("sentencepiece.sentencepiece_model_pb2")
+    small.deepfloyd(tmp_path)
+    before = load(tmp_path).conditioner(ASKED)["text"]
+    held = protos.ModelProto()
+    held.trainer_spec.model_type, held.trainer_spec.unk_id = 1, 2
+    held.normalizer_spec.add_dummy_prefix = True
+    kinds = {"<pad>": 3, "</s>": 3, "<unk>": 2}
+    for piece, score in small.PIECES:
+        held.pieces.add(piece=piece, score=score, type=kinds.get(piece, 1))
+    (tmp_path / "tokenizer/tokenizer.json").unlink()
+    (tmp_path / "tokenizer/spiece.model").write_bytes(held.SerializeToString())
+    small.edited(tmp_path / "tokenizer/tokenizer_config.json", tokenizer_class="T5Tokenizer")
+    assert torch.equal(load(tmp_path).conditioner(ASKED)["text"], before)
 
 
 def test_flux_is_shifted_for_its_own_size(tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def test_pickled_weights_are_not_opened(part: str, copied: Callable[[str], Path]
     held.unlink()
     stem = "pytorch_model" if part == "text_encoder" else "diffusion_pytorch_model"
     torch.save({"weight": Canary(canary)}, folder / part / f"{stem}.bin")
-    with pytest.raises(CheckpointError, match="a pickle, which may run code.*convert it on"):
+    with pytest.raises(CheckpointError, match=r"a pickle, which may run code.*convert it on"):
         open_model(folder)
     assert not canary.exists()
 
@@ -353,7 +353,7 @@ def test_what_is_needed_of_a_model_of_the_hub() -> None:
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
     ]
-    with pytest.raises(CheckpointError, match="a/b/unet has its weights only as .*ckpt, a pickle"):
+    with pytest.raises(CheckpointError, match=r"a/b/unet has its weights only as .*ckpt, a pickle"):
         needed(["model_index.json", "unet/config.json", "unet/model.ckpt"], "a/b")
     with pytest.raises(CheckpointError, match="no model in diffusers' layout"):
         needed(["README.md", "pytorch_model.bin"], "a/b")

@@ -113,7 +113,7 @@ def described(folder: Folder, number: str = "") -> dict[str, Any]:
 
 def width_of(fields: dict[str, Any]) -> int:
     """D of an encoder, by its config."""
-    return int(fields.get("hidden_size") or fields.get("d_model") or 0)
+    return int(fields.get("hidden_size") or fields.get("d_model") or 512)
 
 
 def kind_of(fields: dict[str, Any], folder: Folder, name: str) -> str:

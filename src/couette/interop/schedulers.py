@@ -12,34 +12,27 @@ from typing import Any, NamedTuple
 from couette.config import Spec, spec
 from couette.errors import CheckpointError
 
-_TABLES = {
-    **dict.fromkeys(
-        ("DDPMScheduler", "DDPMParallelScheduler", "DDIMScheduler", "DDIMParallelScheduler"),
-        {"timestep_spacing": "leading", "clip_sample": True},
-    ),
-    "PNDMScheduler": {"timestep_spacing": "leading"},
-    **dict.fromkeys(
-        (
-            "HeunDiscreteScheduler",
-            "KDPM2DiscreteScheduler",
-            "KDPM2AncestralDiscreteScheduler",
-            "DPMSolverSDEScheduler",
-        ),
-        {"beta_start": 0.00085, "beta_end": 0.012},
-    ),
-    **dict.fromkeys(
-        (
-            "LMSDiscreteScheduler",
-            "EulerDiscreteScheduler",
-            "EulerAncestralDiscreteScheduler",
-            "DPMSolverMultistepScheduler",
-            "DPMSolverSinglestepScheduler",
-            "DEISMultistepScheduler",
-            "UniPCMultistepScheduler",
-            "SASolverScheduler",
-        ),
-        {},
-    ),
+_LEADING = {"timestep_spacing": "leading"}
+_CLIPPED = {**_LEADING, "clip_sample": True}
+_LATENT = {"beta_start": 0.00085, "beta_end": 0.012}
+_TABLES: dict[str, dict[str, Any]] = {
+    "DDPMScheduler": _CLIPPED,
+    "DDPMParallelScheduler": _CLIPPED,
+    "DDIMScheduler": _CLIPPED,
+    "DDIMParallelScheduler": _CLIPPED,
+    "PNDMScheduler": _LEADING,
+    "LMSDiscreteScheduler": {},
+    "EulerDiscreteScheduler": {},
+    "EulerAncestralDiscreteScheduler": {},
+    "HeunDiscreteScheduler": _LATENT,
+    "KDPM2DiscreteScheduler": _LATENT,
+    "KDPM2AncestralDiscreteScheduler": _LATENT,
+    "DPMSolverMultistepScheduler": {},
+    "DPMSolverSinglestepScheduler": {},
+    "DPMSolverSDEScheduler": _LATENT,
+    "DEISMultistepScheduler": {},
+    "UniPCMultistepScheduler": {},
+    "SASolverScheduler": {},
 }
 """The schedulers of tables of betas, and where their defaults are not those of `_DEFAULTS`."""
 
@@ -126,15 +119,6 @@ def scheduled(config: Mapping[str, Any] | None, where: str, tokens: int = 0) -> 
     )
 
 
-def table(config: Mapping[str, Any], where: str) -> Spec:
-    """The schedule alone, of a scheduler that only noises.
-
-    Raises:
-        CheckpointError: as `scheduled`.
-    """
-    return scheduled(config, where).schedule
-
-
 def _schedule(fields: Mapping[str, Any], where: str) -> Spec:
     if fields["trained_betas"] is not None:
         table = spec("betas", values=_numbers(fields["trained_betas"], where))
@@ -188,16 +172,13 @@ def _flow(config: Mapping[str, Any], where: str, tokens: int) -> Scheduled:
                 f"The scheduler of {where} has '{key}', which has no counterpart here; take a "
                 "model without."
             )
-    scale = float(config.get("num_train_timesteps", 1000))
-    try:
-        shift = _moved(config, tokens) if config.get("use_dynamic_shifting") else config["shift"]
-    except KeyError:
-        shift = 1.0
+    moved = bool(config.get("use_dynamic_shifting"))
+    shift = _moved(config, tokens) if moved else float(config.get("shift", 1.0))
     return Scheduled(
         spec("flow"),
         spec("flow"),
-        spec("time", scale=scale),
-        spec("uniform", shift=float(shift)),
+        spec("time", scale=float(config.get("num_train_timesteps", 1000))),
+        spec("uniform", shift=shift),
         spec("none"),
         "posterior",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from couette.conditioners import Conditioning
@@ -56,6 +57,19 @@ def described(
     learned: bool = False,
     drop: float = 0.1,
 ) -> ModelConfig:
+    """What a model is.
+
+    Args:
+        folder: the pipeline's.
+        part: its network.
+        shape: (C, H, W) of the pictures.
+        found: what its scheduler says.
+        sampling: how it draws unless asked otherwise.
+        classes: by name.
+        codec: symmetric, or latent.
+        learned: whether the network predicts a variance.
+        drop: above 0 where it has learned to do without what it is told.
+    """
     channels, height, width = shape
     times = "logit-normal" if found.schedule.name == "flow" else "uniform"
     diffusion = DiffusionConfig(
@@ -95,7 +109,11 @@ def fields_for(folder: Folder, part: str, *kinds: str) -> dict[str, Any]:
 
 
 def size_of(fields: Mapping[str, Any], where: str) -> tuple[int, int]:
-    """Height and width that a network was made for, in what it works on."""
+    """Height and width that a network was made for, in what it works on.
+
+    Raises:
+        CheckpointError: its config does not say.
+    """
     size = fields.get("sample_size")
     if isinstance(size, int):
         return size, size
@@ -119,11 +137,13 @@ def is_learned(channels: int, out: Any, where: str) -> bool:
 
 
 def network_of(folder: Folder, part: str, runtime: Runtime) -> nn.Module:
+    """A part that is a network of diffusers, loaded."""
     kind = folder.config(part)["_class_name"]
     return libraries.network(kind, folder.part(part), libraries.dtype_of(runtime))
 
 
 def placed(network: Foreign, runtime: Runtime) -> nn.Module:
+    """A network where it runs."""
     return runtime.place(network).eval()
 
 
@@ -159,10 +179,10 @@ def latent_shape(folder: Folder, fields: Mapping[str, Any]) -> tuple[int, int, i
 
 
 def codec_of(folder: Folder, runtime: Runtime) -> Autoencoder:
+    """The autoencoder, loaded; in float32 where its config asks for that."""
     fields = autoencoder_of(folder)
-    # Some overflow in half the bytes, and say so.
-    wide = Runtime() if fields.get("force_upcast", True) else runtime
-    network = libraries.network("AutoencoderKL", folder.part("vae"), libraries.dtype_of(wide))
+    dtype = torch.float32 if fields.get("force_upcast", True) else libraries.dtype_of(runtime)
+    network = libraries.network("AutoencoderKL", folder.part("vae"), dtype)
     return Autoencoder(runtime.place(network), fields, runtime)
 
 
@@ -171,6 +191,9 @@ def names_of(folder: Folder, rows: int) -> tuple[str, ...]:
 
     Args:
         rows: how many there are where none has a name.
+
+    Raises:
+        CheckpointError: names that are not numbered.
     """
     named = folder.index.get("id2label")
     if not isinstance(named, Mapping) or not named:
@@ -188,7 +211,11 @@ def names_of(folder: Folder, rows: int) -> tuple[str, ...]:
 
 
 def must_read(found: int, wanted: Any, folder: Folder) -> None:
-    """Refuse an encoder whose features are not as wide as the network reads them."""
+    """Refuse an encoder whose features are not as wide as the network reads them.
+
+    Raises:
+        CheckpointError: with both widths.
+    """
     if found != wanted:
         raise CheckpointError(
             f"The encoder of words of {folder.given} gives {found} features, and its network reads "
@@ -197,6 +224,7 @@ def must_read(found: int, wanted: Any, folder: Folder) -> None:
 
 
 def channels_of(fields: Mapping[str, Any]) -> int:
+    """Channels that go into a UNet2DConditionModel."""
     return int(fields.get("in_channels", 4))
 
 

@@ -33,9 +33,11 @@ def _deepfloyd(folder: Folder) -> ModelConfig:
     given = channels_of(fields)
     channels = given // 2 if enlarges else given
     must_read(encoders.width_of(encoders.described(folder)), read_width(fields), folder)
+    learned = is_learned(channels, fields.get("out_channels", 4), folder.given)
     found = scheduled(folder.scheduler(), folder.given)
+    fixed = "posterior" if found.variance == "learned" and not learned else found.variance
     sampling = SamplingConfig(
-        sampler=spec("ddpm", variance=found.variance),
+        sampler=spec("ddpm", variance=fixed),
         grid=found.grid,
         steps=50 if enlarges else 100,
         guidance=4.0 if enlarges else 7.0,
@@ -47,7 +49,7 @@ def _deepfloyd(folder: Folder) -> ModelConfig:
         (channels, *size_of(fields, folder.given)),
         found,
         sampling,
-        learned=is_learned(channels, fields.get("out_channels", 4), folder.given),
+        learned=learned,
     )
 
 

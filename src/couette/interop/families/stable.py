@@ -35,11 +35,11 @@ _INPAINTING = ("mask", "masked")
 def _stable(folder: Folder) -> ModelConfig:
     fields = fields_for(folder, "unet", "UNet2DConditionModel")
     latent = autoencoder_of(folder)["latent_channels"]
-    extra = channels_of(fields) - latent
-    if extra not in (0, latent + 1):
+    channels = channels_of(fields)
+    if channels not in (latent, 2 * latent + 1):
         raise CheckpointError(
-            f"The network of {folder.given} takes {channels_of(fields)} channels, of which {latent} "
-            f"are latents; it can have {latent}, or {2 * latent + 1} to fill in pictures."
+            f"The network of {folder.given} takes {channels} channels, of which {latent} are "
+            f"latents; it can have {latent}, or {2 * latent + 1} to fill in pictures."
         )
     for key in ("addition_embed_type", "class_embed_type", "time_cond_proj_dim"):
         if fields.get(key):

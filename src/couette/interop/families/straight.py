@@ -28,9 +28,14 @@ def _stable3(folder: Folder) -> ModelConfig:
     shape = latent_shape(folder, fields)
     patch = int(fields.get("patch_size") or 2)
     height, width = size_of(fields, folder.given)
+    width = int(fields.get("joint_attention_dim", 4096))
+    clips = [encoders.described(folder, number) for number in ("", "_2")]
+    # Those of CLIP are filled up with zeros.
+    must_read(max(width, sum(map(encoders.width_of, clips))), width, folder)
+    pooled = sum(int(each.get("projection_dim") or 512) for each in clips)
+    must_read(pooled, fields.get("pooled_projection_dim", 2048), folder)
     if folder.has("text_encoder_3"):
-        wide = encoders.width_of(encoders.described(folder, "_3"))
-        must_read(wide, fields.get("joint_attention_dim", 4096), folder)
+        must_read(encoders.width_of(encoders.described(folder, "_3")), width, folder)
     found = scheduled(folder.scheduler(), folder.given, (height // patch) * (width // patch))
     sampling = SamplingConfig(sampler=spec("euler"), grid=found.grid, steps=28, guidance=4.0)
     return described(folder, "transformer", shape, found, sampling, codec="latent")
@@ -54,11 +59,9 @@ def _flux(folder: Folder) -> ModelConfig:
     fields = fields_for(folder, "transformer", "FluxTransformer2DModel")
     shape = latent_shape(folder, {"sample_size": _FLUX_SIDE})
     found = scheduled(folder.scheduler(), folder.given, (_FLUX_SIDE // 2) ** 2)
-    must_read(
-        encoders.width_of(encoders.described(folder, "_2")),
-        fields.get("joint_attention_dim", 4096),
-        folder,
-    )
+    widths = [encoders.width_of(encoders.described(folder, number)) for number in ("", "_2")]
+    must_read(widths[0], fields.get("pooled_projection_dim", 768), folder)
+    must_read(widths[1], fields.get("joint_attention_dim", 4096), folder)
     # One that is told no guidance was distilled to need few steps.
     steps = 28 if fields.get("guidance_embeds") else 4
     sampling = SamplingConfig(sampler=spec("euler"), grid=found.grid, steps=steps)
