@@ -49,11 +49,16 @@ def test_show(stable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "looks into networks that were trained here" in capsys.readouterr().err
 
 
-def test_eval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_needs_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small.pixels(tmp_path)
+    assert run("eval", str(tmp_path), "--device", "cpu") == 2
+    assert "say which data to measure with" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_eval(tmp_path: Path) -> None:
     small.pixels(tmp_path / "pixels")
     words = ["--count", "4", "--steps", "2", "--device", "cpu"]
-    assert run("eval", str(tmp_path / "pixels"), *words) == 2
-    assert "say which data to measure with" in capsys.readouterr().err
     assert run("eval", str(tmp_path / "pixels"), "digits", *words) == 0
     assert (tmp_path / "pixels/evaluation").is_dir()
 
