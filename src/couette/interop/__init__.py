@@ -17,7 +17,7 @@ unpickled, and no file names what is imported.
 | `encoders.py` | their encoders of words |
 | `codecs.py` | their autoencoder as a codec |
 | `pictures.py` | pictures to work from: to be enlarged, or filled in |
-| `families.py` | from a folder to what the model is and to its parts, a kind of pipeline each |
+| `families/` | from a folder to what the model is and to its parts, a kind of pipeline a file |
 | `loading.py` | the model |
 """
 

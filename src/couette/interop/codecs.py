@@ -13,6 +13,9 @@ from couette.networks.common import require_multiple
 from couette.runtime import Runtime
 from couette.tensors import Stream, normal, sent
 
+AT_ONCE = 1 << 20
+"""Pixels that are encoded or decoded at once: the maps in between take much more memory."""
+
 
 class Autoencoder:
     """AutoencoderKL of diffusers. Differentiable both ways.
@@ -58,17 +61,23 @@ class Autoencoder:
             ShapeError: pictures that the autoencoder can't take.
         """
         self.shape(*pictures.shape[-3:])
-        found = self._run("encode", sent(pictures, self.runtime.device)).latent_dist
-        z: Tensor = found.mean.float()
+        pictures = sent(pictures, self.runtime.device)
+        found = [self._run("encode", part).latent_dist for part in self._parts(pictures, 1)]
+        z = torch.cat([each.mean for each in found]).float()
         if keys is not None:
             drawn = normal(seed, sent(keys, z.device), Stream.POSTERIOR, z.shape[1:])
-            z = z + found.std.float() * drawn
+            z = z + torch.cat([each.std for each in found]).float() * drawn
         return (z - self.shift) * self.scale
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, D, H/f, W/f) to pictures (B, C, H, W), float32, not clamped to [-1, 1]."""
-        pictures: Tensor = self._run("decode", latents / self.scale + self.shift).sample
-        return pictures.float()
+        parts = self._parts(latents / self.scale + self.shift, self.factor)
+        return torch.cat([self._run("decode", part).sample for part in parts]).float()
+
+    def _parts(self, x: Tensor, factor: int) -> tuple[Tensor, ...]:
+        """Some rows at a time; `factor` pixels to a position of x."""
+        pixels = x.shape[-2] * x.shape[-1] * factor**2
+        return x.split(max(1, AT_ONCE // pixels))
 
     def _run(self, method: str, x: Tensor) -> Any:
         x = x.to(next(self.network.parameters()).dtype)

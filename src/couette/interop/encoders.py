@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from couette.errors import CheckpointError
 from couette.interop.folders import Folder
-from couette.interop.libraries import ENCODERS, dtype_of, encoder, quiet, tokenizer
+from couette.interop.libraries import ENCODERS, dtype_of, encoder, tokenizer
 from couette.runtime import Runtime
 
 Told = dict[str, Tensor]
@@ -89,14 +89,13 @@ class Encoder:
 
     def tokens(self, captions: Sequence[str], length: int | None = None) -> Any:
         """Ids and mask, (B, L) each; longer captions lose their ends."""
-        with quiet():
-            return self.tokenizer(
-                list(captions),
-                padding="max_length",
-                max_length=length or self.most,
-                truncation=True,
-                return_tensors="pt",
-            ).to(self.device)
+        return self.tokenizer(
+            list(captions),
+            padding="max_length",
+            max_length=length or self.most,
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.device)
 
     def states(self, captions: Sequence[str], length: int | None = None, mask: bool = False) -> Any:
         """What the model makes of them, with all its states."""
@@ -135,7 +134,7 @@ def kind_of(fields: dict[str, Any], folder: Folder, name: str) -> str:
 def clip(folder: Folder, runtime: Runtime) -> Encode:
     """Stable Diffusion 1 and 2: the last states of CLIP (Rombach et al. 2022)."""
     one = Encoder(folder, "", runtime)
-    masked = bool(getattr(one.model.config, "use_attention_mask", False))
+    masked = bool(described(folder).get("use_attention_mask"))
     return lambda captions: {"text": one.states(captions, mask=masked).last_hidden_state}
 
 

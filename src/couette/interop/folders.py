@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -19,8 +19,7 @@ from couette.storage import check_header, read_json, read_tensors
 INDEX = "model_index.json"
 CONFIG = "config.json"
 SCHEDULER = "scheduler_config.json"
-PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
-"""Endings of files that may run code when they are read."""
+_PICKLED = re.compile(r"(?i).*\.(ckpt|pt|pth|pkl|pickle)|.*model.*\.bin")
 
 _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_)?model(?:\.(?P<early>\w+))?(?:-\d+-of-\d+)?(?:\.(?P<late>\w+))?"
@@ -28,6 +27,11 @@ _WEIGHTS = re.compile(
 )
 _FOREIGN = ("auto_map", "quantization_config", "custom_pipelines")
 """What a config may hold to have further code imported."""
+
+
+def is_pickled(name: str) -> bool:
+    """Whether a file, by its name, may run code when its weights are read."""
+    return bool(_PICKLED.fullmatch(name))
 
 
 class Folder:
@@ -113,7 +117,7 @@ def choose_weights(names: Iterable[str], where: str) -> tuple[str | None, list[s
 
 
 def _without_safetensors(names: Iterable[str], where: str) -> str:
-    pickled = [name for name in names if PurePosixPath(name).suffix.lower() in PICKLED]
+    pickled = [name for name in names if is_pickled(name)]
     if not pickled:
         return f"{where} holds no weights; fetch the whole model again."
     return (
@@ -140,7 +144,7 @@ def checked_weights(folder: Path) -> tuple[str | None, list[Path]]:
         )
     variant, files = choose_weights(names, str(folder))
     for name in names:
-        if name.endswith(".safetensors.index.json"):
+        if ".safetensors.index." in name and name.endswith(".json"):
             _check_index(folder / name, names)
     for name in files:
         try:

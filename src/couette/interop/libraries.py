@@ -28,12 +28,23 @@ NETWORKS = {
 }
 """The class that a config may name, and the one of diffusers that is made of it."""
 
+_CLIP_SETTINGS = (
+    *("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers"),
+    *("num_attention_heads", "max_position_embeddings", "hidden_act", "layer_norm_eps"),
+    *("pad_token_id", "bos_token_id", "eos_token_id"),
+)
+_T5_SETTINGS = (
+    *("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads", "feed_forward_proj"),
+    *("relative_attention_num_buckets", "relative_attention_max_distance", "layer_norm_epsilon"),
+    *("pad_token_id", "eos_token_id"),
+)
 ENCODERS = {
-    "CLIPTextModel": "CLIPTextConfig",
-    "CLIPTextModelWithProjection": "CLIPTextConfig",
-    "T5EncoderModel": "T5Config",
+    "CLIPTextModel": ("CLIPTextConfig", _CLIP_SETTINGS),
+    "CLIPTextModelWithProjection": ("CLIPTextConfig", _CLIP_SETTINGS),
+    "T5EncoderModel": ("T5Config", _T5_SETTINGS),
 }
-"""The encoders of words, and the class of their settings."""
+"""The encoders of words, and the class of their settings with those that are taken from a file:
+none of them says what else is to be imported."""
 
 _CLIP = ("CLIPTokenizer", ("tokenizer.json", "vocab.json"))
 TOKENIZERS = {
@@ -113,17 +124,13 @@ def encoder(name: str, folder: Path, fields: dict[str, Any], dtype: torch.dtype)
     """
     variant, _ = checked_weights(folder)
     library = transformers()
-    # Of its config only plain settings: none says what else is to be imported.
-    plain = {key: value for key, value in fields.items() if key[0] != "_" and key not in _OWN}
+    described, settings = ENCODERS[name]
     try:
-        config = getattr(library, ENCODERS[name])(**plain)
+        config = getattr(library, described)(**{k: fields[k] for k in settings if k in fields})
     except Exception as error:  # whatever a class makes of settings it can't take
         raise CheckpointError(f"{folder / 'config.json'} can't be used: {_first(error)}.") from None
     arguments = {"config": config, "dtype": dtype, "attn_implementation": "sdpa"}
     return _loaded(getattr(library, name), folder, variant, **arguments)
-
-
-_OWN = ("architectures", "model_type", "dtype", "torch_dtype", "attn_implementation")
 
 
 def tokenizer(name: str, folder: Path) -> Any:

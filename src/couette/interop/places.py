@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from couette.errors import CheckpointError
-from couette.interop.folders import CONFIG, INDEX, PICKLED
+from couette.interop.folders import CONFIG, INDEX, is_pickled
 from couette.interop.hub import fetched
 
 PREFIX = "hf:"
@@ -70,7 +70,7 @@ def refuse_pickles(path: Path) -> None:
         files = [path] if path.is_file() else [each for each in path.iterdir() if each.is_file()]
     except OSError:
         return
-    pickled = [each for each in files if each.suffix.lower() in PICKLED]
+    pickled = [each for each in files if is_pickled(each.name)]
     if pickled and not _is_ours(path):
         raise CheckpointError(
             f"{pickled[0]} is a pickle, which may run code when it is read, so it is not opened; "
