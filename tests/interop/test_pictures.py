@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from couette import generate
@@ -335,6 +336,40 @@ def test_words_by_a_sentencepiece_model(tmp_path: Path) -> None:
     (tmp_path / "tokenizer/spiece.model").write_bytes(held.SerializeToString())
     small.edited(tmp_path / "tokenizer/tokenizer_config.json", tokenizer_class="T5Tokenizer")
     assert torch.equal(load(tmp_path).conditioner(ASKED)["text"], before)
+
+
+_OLD = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+
+
+def test_weights_by_their_older_names(tmp_path: Path) -> None:
+    """Of CLIP inside another module, and of attention outside a transformer."""
+    small.stable(tmp_path / "stable")
+    small.pixels(tmp_path / "pixels")
+
+    def pictures() -> Tensor:
+        words, plain = load(tmp_path / "stable"), load(tmp_path / "pixels")
+        return torch.cat(
+            (drawn(words, ASKED, steps=2), drawn(plain, [Ask()], steps=2).repeat(1, 1, 2, 2))
+        )
+
+    def renamed(path: Path, change: Callable[[str], str], **more: Tensor) -> None:
+        held = {change(name): value for name, value in load_file(path).items()}
+        save_file({**held, **more}, path)
+
+    def old(name: str) -> str:
+        for new, before in _OLD.items():
+            name = name.replace(new, before)
+        return name
+
+    before = pictures()
+    position = {"text_model.embeddings.position_ids": torch.arange(12)[None]}
+    words = tmp_path / "stable/text_encoder/model.safetensors"
+    renamed(words, lambda name: f"text_model.{name}", **position)
+    weights = "diffusion_pytorch_model.safetensors"
+    for part in ("stable/vae", "pixels/unet"):
+        assert any(old(name) != name for name in load_file(tmp_path / part / weights))
+        renamed(tmp_path / part / weights, old)
+    assert torch.equal(pictures(), before)
 
 
 def test_latents_come_back_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

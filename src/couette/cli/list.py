@@ -60,8 +60,8 @@ FAMILIES: Mapping[str, Registry[Any]] = {
 
 _OTHER_DATA = """  or a folder of pictures
   or hf:owner/name, pictures of the Hugging Face hub (needs pip install couette[data])"""
-_OTHER_MODELS = """  or a run, a saved model, or one in diffusers' layout: a folder, or owner/name of the
-  Hugging Face hub (needs pip install couette[diffusers]):
+_OTHER_MODELS = """  or a run, a saved model, or one in diffusers' layout: a folder, or owner/name
+  of the Hugging Face hub (needs pip install couette[diffusers]):
 """
 _OTHER_MODELS += fill(", ".join(PIPELINES), 100, initial_indent="  ", subsequent_indent="  ")
 
