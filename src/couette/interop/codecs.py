@@ -77,7 +77,7 @@ class Autoencoder:
     def _parts(self, x: Tensor, factor: int) -> tuple[Tensor, ...]:
         """Some rows at a time; `factor` pixels to a position of x."""
         pixels = x.shape[-2] * x.shape[-1] * factor**2
-        return x.split(max(1, AT_ONCE // pixels))
+        return torch.split(x, max(1, AT_ONCE // pixels))
 
     def _run(self, method: str, x: Tensor) -> Any:
         x = x.to(next(self.network.parameters()).dtype)

@@ -110,7 +110,9 @@ def network(name: str, folder: Path, dtype: torch.dtype) -> nn.Module:
         ConfigError: diffusers is not installed.
     """
     variant, _ = checked_weights(folder)
-    return _loaded(getattr(diffusers(), NETWORKS[name]), folder, variant, torch_dtype=dtype)
+    made = getattr(diffusers(), NETWORKS[name])
+    network: nn.Module = _loaded(made, folder, variant, torch_dtype=dtype)
+    return network
 
 
 def encoder(name: str, folder: Path, fields: dict[str, Any], dtype: torch.dtype) -> Any:

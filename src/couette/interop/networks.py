@@ -144,11 +144,13 @@ class Packed(Foreign):
 
 def packed(x: Tensor) -> Tensor:
     """(B, C, 2h, 2w) to (B, h·w, 4·C): squares of 2×2 as tokens."""
-    squares = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (B, C, h, 2, w, 2)
-    return squares.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    batch, channels, height, width = x.shape
+    squares = x.reshape(batch, channels, height // 2, 2, width // 2, 2)
+    return squares.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, 4 * channels)
 
 
 def unpacked(tokens: Tensor, height: int) -> Tensor:
     """The inverse of `packed`, for h = `height`."""
-    squares = tokens.unflatten(2, (-1, 2, 2)).unflatten(1, (height, -1))  # (B, h, w, C, 2, 2)
-    return squares.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    batch, count, channels = tokens.shape
+    squares = tokens.reshape(batch, height, count // height, channels // 4, 2, 2)
+    return squares.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels // 4, 2 * height, -1)

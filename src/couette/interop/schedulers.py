@@ -144,7 +144,8 @@ def _grid(fields: Mapping[str, Any], where: str) -> Spec:
         "linspace": spec("linspace"),
         "trailing": spec("strided"),
     }
-    return _known(grids, fields, "timestep_spacing", where)
+    grid: Spec = _known(grids, fields, "timestep_spacing", where)
+    return grid
 
 
 def _threshold(fields: Mapping[str, Any], where: str) -> Spec:
