@@ -49,6 +49,11 @@ def test_show(stable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "looks into networks that were trained here" in capsys.readouterr().err
 
 
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "worlds") == 0
+    assert "StableDiffusion3Pipeline" in capsys.readouterr().out
+
+
 def test_eval_needs_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small.pixels(tmp_path)
     assert run("eval", str(tmp_path), "--device", "cpu") == 2

@@ -216,6 +216,21 @@ DAMAGE: dict[str, tuple[str, Damage, str]] = {
         ),
         "names the weights 'model.bin'",
     ),
+    "endless layers": (
+        "stable",
+        lambda f: edited(f / "unet/config.json", layers_per_block=[1, 10**9]),
+        "asks for layers_per_block=.*, and no network has over 1,000 layers",
+    ),
+    "too wide for any memory": (
+        "pixels",
+        lambda f: edited(f / "unet/config.json", block_out_channels=[8, 4 * 10**6]),
+        "do not fit the network of their config",
+    ),
+    "theirs too wide for any memory": (
+        "stable",
+        lambda f: edited(f / "unet/config.json", block_out_channels=[8, 4 * 10**6]),
+        "unet can't be loaded: ",
+    ),
     "clipping": (
         "pixels",
         lambda f: edited(f / "scheduler/scheduler_config.json", clip_sample_range=2.0),

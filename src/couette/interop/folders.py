@@ -25,6 +25,9 @@ _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_)?model(?:\.(?P<early>\w+))?(?:-\d+-of-\d+)?(?:\.(?P<late>\w+))?"
     r"\.safetensors"
 )
+MOST_LAYERS = 1_000
+"""More than any network has, and few enough to be built in no time."""
+
 _FOREIGN = ("auto_map", "quantization_config", "custom_pipelines")
 """What a config may hold to have further code imported."""
 
@@ -80,7 +83,8 @@ def fields_of(path: Path) -> dict[str, Any]:
     """A config.
 
     Raises:
-        CheckpointError: it is missing or damaged, or wants code of its own.
+        CheckpointError: it is missing or damaged, wants code of its own, or asks for more layers
+            than any network has.
     """
     fields = read_json(path)
     if not isinstance(fields, dict):
@@ -91,7 +95,20 @@ def fields_of(path: Path) -> dict[str, Any]:
                 f"{path} has '{key}', which asks for code beyond the classes known here; use a "
                 "copy of the model that was saved without it."
             )
+    for key, value in fields.items():
+        if "layers" in key and _largest(value) > MOST_LAYERS:
+            raise CheckpointError(
+                f"{path} asks for {key}={value}, and no network has over {MOST_LAYERS:,} layers; "
+                "it is damaged."
+            )
     return fields
+
+
+def _largest(value: Any) -> float:
+    """The largest number in a setting."""
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int | float) else 0
 
 
 def choose_weights(names: Iterable[str], where: str) -> tuple[str | None, list[str]]:

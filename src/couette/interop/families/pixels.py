@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from couette.codecs import Symmetric
@@ -26,7 +27,8 @@ from couette.interop.families.common import (
 from couette.interop.folders import Folder, tensors_of
 from couette.interop.networks import Plain
 from couette.interop.schedulers import scheduled
-from couette.model import load_weights
+from couette.model import check_weights, load_weights
+from couette.model.describing import Unfilled
 from couette.networks.diffusers_config import from_diffusers_config, sizes_from_diffusers_config
 from couette.networks.unet2d import UNet2D
 from couette.registry import NETWORKS
@@ -106,11 +108,16 @@ _RENAMED = {
 
 def _own(folder: Folder, fields: Mapping[str, Any], runtime: Runtime) -> nn.Module | None:
     """The network as our own class of it, which knows more tricks and needs no other library; None
-    where it has settings that ours lacks."""
+    where it has settings that ours lacks.
+
+    Raises:
+        ShapeError: weights that do not fit it.
+    """
     try:
-        settings = from_diffusers_config(fields)
+        described = Spec(name="unet2d", **from_diffusers_config(fields))
         sizes = sizes_from_diffusers_config(fields)
-        network: UNet2D = NETWORKS.build(Spec(name="unet2d", **settings), sizes)
+        with torch.device("meta"), Unfilled():
+            outline: UNet2D = NETWORKS.build(described, sizes)
     except ConfigError:
         return None
     weights = {}
@@ -118,6 +125,10 @@ def _own(folder: Folder, fields: Mapping[str, Any], runtime: Runtime) -> nn.Modu
         for old, new in _RENAMED.items():
             name = name.replace(old, new)
         weights[name] = value.float()
+    # Nothing is allocated for a network before the file is known to hold its weights.
+    check_weights(outline.state_dict(), weights, str(folder.part("unet")))
+    with torch.random.fork_rng(devices=[]), Unfilled():
+        network: UNet2D = NETWORKS.build(described, sizes)
     load_weights(network, weights, str(folder.part("unet")))
     network.requires_grad_(False)
     return runtime.recorded(runtime.place(network).eval())
