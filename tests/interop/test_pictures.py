@@ -27,11 +27,6 @@ from interop.small_pipelines import PROMPTS
 CLOSE = 1e-4
 SEED = 7
 
-pytestmark = [
-    # Their DDPM reads a numpy number off a tensor's shape.
-    pytest.mark.filterwarnings("ignore:__array:DeprecationWarning"),
-]
-
 
 def noise_of(model: Model, count: int = 2, seed: int = SEED) -> KeyedNoise:
     """Our noise, draw after draw."""
