@@ -76,13 +76,13 @@ ASKED = [Ask(words=each) for each in PROMPTS]
 def test_stable_diffusion(tmp_path: Path, scheduler: dict[str, Any], guidance: float) -> None:
     pipeline = small.stable(tmp_path, **scheduler)
     model = load(tmp_path)
-    settings = {"sampler": "ddim", "grid": "strided", "steps": 10, "guidance": guidance}
+    settings = {"sampler": "ddim", "grid": "strided", "steps": 5, "guidance": guidance}
     ours = drawn(model, ASKED, **settings, negative="dog")
     start = noise_of(model)(torch.zeros(()), torch.zeros(()))
     theirs = pipeline(
         PROMPTS,
         negative_prompt=["dog"] * 2,
-        num_inference_steps=10,
+        num_inference_steps=5,
         guidance_scale=guidance,
         latents=start,
         output_type="np",
@@ -95,10 +95,10 @@ def test_stable_diffusion_ending_at_pure_noise(tmp_path: Path) -> None:
     pipeline = small.stable(tmp_path, prediction_type="v_prediction", rescale_betas_zero_snr=True)
     model = load(tmp_path)
     assert model.config.sampling.grid.name == "strided"
-    ours = drawn(model, ASKED, steps=10, guidance=3.0)
+    ours = drawn(model, ASKED, steps=5, guidance=3.0)
     start = noise_of(model)(torch.zeros(()), torch.zeros(()))
     theirs = pipeline(
-        PROMPTS, num_inference_steps=10, guidance_scale=3.0, latents=start, output_type="np"
+        PROMPTS, num_inference_steps=5, guidance_scale=3.0, latents=start, output_type="np"
     )
     agree(ours, as_ours(theirs.images))
 
@@ -110,7 +110,7 @@ def test_inpainting(tmp_path: Path) -> None:
     mask = torch.zeros(1, 16, 16)
     mask[:, :8] = 1
     asked = [each._replace(image=image, mask=mask) for each in ASKED]
-    ours = drawn(model, asked, sampler="ddim", grid="strided", steps=10)
+    ours = drawn(model, asked, sampler="ddim", grid="strided", steps=5)
     with torch.no_grad():
         kept = pipeline.vae.encode(image[None] * (1 - mask)).latent_dist.mean * 0.6
     start = noise_of(model)(torch.zeros(()), torch.zeros(()))
@@ -121,7 +121,7 @@ def test_inpainting(tmp_path: Path) -> None:
         masked_image_latents=kept.repeat(2, 1, 1, 1),
         height=16,
         width=16,
-        num_inference_steps=10,
+        num_inference_steps=5,
         guidance_scale=7.5,
         latents=start,
         output_type="np",
@@ -137,11 +137,11 @@ def test_deepfloyd_first_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     model = load(tmp_path)
     assert model.denoiser.learned
     assert str(model.config.sampling.sampler) == "ddpm:variance=learned"
-    ours = drawn(model, ASKED, steps=10)
+    ours = drawn(model, ASKED, steps=5)
     fed(monkeypatch, endless(noise_of(model)), pipeline_if, scheduling_ddpm)
     theirs = pipeline(
         PROMPTS,
-        num_inference_steps=10,
+        num_inference_steps=5,
         guidance_scale=7.0,
         clean_caption=False,
         output_type="pt",
@@ -158,7 +158,7 @@ def test_deepfloyd_second_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     first, second = load(tmp_path / "first"), load(tmp_path / "second")
     few = (
         first.config.sampling.model_copy(update={"steps": 4}),
-        second.config.sampling.model_copy(update={"steps": 10}),
+        second.config.sampling.model_copy(update={"steps": 5}),
     )
     (ours,) = generate.cascade(first, second, ASKED, seed=SEED, sampling=few)
     low = drawn(first, ASKED, steps=4)
@@ -177,7 +177,7 @@ def test_deepfloyd_second_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         image=low,
         height=16,
         width=16,
-        num_inference_steps=10,
+        num_inference_steps=5,
         guidance_scale=4.0,
         noise_level=250,
         clean_caption=False,
@@ -212,9 +212,9 @@ def test_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool, vari
     model = load(tmp_path)
     assert type(model.network).__name__ == ("UNet2D" if own else "Plain")
     sampler = f"ddpm:variance={'posterior' if variance == 'fixed_small' else 'beta'}"
-    ours = drawn(model, [Ask()] * 2, sampler=sampler, grid="leading", steps=10)
+    ours = drawn(model, [Ask()] * 2, sampler=sampler, grid="leading", steps=5)
     fed(monkeypatch, endless(noise_of(model)), pipeline_ddpm, scheduling_ddpm)
-    theirs = pipeline(batch_size=2, num_inference_steps=10, output_type="np")
+    theirs = pipeline(batch_size=2, num_inference_steps=5, output_type="np")
     agree(ours, as_ours(theirs.images))
 
 
@@ -248,10 +248,10 @@ def test_dit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(tmp_path)
     assert model.denoiser.learned
     assert model.conditioner.find("kind 207") == 207
-    ours = drawn(model, [Ask(label=3), Ask(label=207)], steps=10)
+    ours = drawn(model, [Ask(label=3), Ask(label=207)], steps=5)
     fed(monkeypatch, endless(noise_of(model)), pipeline_dit)
     theirs = pipeline(
-        class_labels=[3, 207], guidance_scale=4.0, num_inference_steps=10, output_type="pt"
+        class_labels=[3, 207], guidance_scale=4.0, num_inference_steps=5, output_type="pt"
     )
     agree(ours, as_ours(theirs.images))
 
