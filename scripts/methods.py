@@ -22,6 +22,10 @@ import couette.denoiser.parameterizations
 import couette.denoiser.times
 import couette.denoiser.told
 import couette.denoiser.weightings
+import couette.editing
+import couette.editing.operators
+import couette.editing.partitions
+import couette.editing.views
 import couette.exact.worlds
 import couette.figures
 import couette.guidance
@@ -59,6 +63,10 @@ CHAPTERS: Mapping[str, object] = {
     "worlds": couette.exact.worlds,
     "recipes": couette.recipes,
     "figures": couette.figures,
+    "edits": couette.editing,
+    "views": couette.editing.views,
+    "partitions": couette.editing.partitions,
+    "operators": couette.editing.operators,
 }
 """Each family of `couette list`, and whose docstring introduces it."""
 

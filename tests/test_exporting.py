@@ -15,6 +15,7 @@ from couette.cli import main
 from couette.errors import CheckpointError, InputError
 from couette.model import WEIGHTS, load_autoencoder, load_model
 from couette.runs import find_model
+from interop.saved_models import UNET2D, saved
 from small_runs import losses, session
 
 SETTINGS: dict[str, Any] = {
@@ -74,6 +75,13 @@ def test_it_draws_as_the_run_is_set_now(run: Path, tmp_path: Path) -> None:
     assert load_model(again).config == load_model(out).config
 
 
+def test_it_keeps_the_card(run: Path, tmp_path: Path) -> None:
+    out = api.export(run, tmp_path / "model")
+    again = api.export(out, tmp_path / "again")
+    cards = [(folder / "README.md").read_text(encoding="utf-8") for folder in (run, out, again)]
+    assert cards[0] == cards[1] == cards[2]
+
+
 def test_an_autoencoder_too(run: Path, tmp_path: Path) -> None:
     out = api.export(run.parent / "ae", tmp_path / "ae", dtype="float16")
     config, network = load_autoencoder(out)
@@ -115,6 +123,10 @@ def test_what_cannot_be(run: Path, tmp_path: Path) -> None:
         api.export(run, tmp_path / "model", dtype="float8")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="leave it out for the raw weights"):
         api.export(run, tmp_path / "model", average=False, width=0.08)
+    with pytest.raises(InputError, match="no network 'unet'"):
+        api.export(run, tmp_path / "model", format="diffusers")
+    with pytest.raises(CheckpointError, match="holds an autoencoder"):
+        api.export(run.parent / "ae", tmp_path / "model", format="diffusers")
     with pytest.raises(CheckpointError, match="no run in"):
         api.export(tmp_path / "nothing", tmp_path / "model")
     big = api.export(run, tmp_path / "big")
@@ -136,3 +148,23 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     answer = json.loads(capsys.readouterr().out)
     assert Path(answer["path"]) == tmp_path / "model"
     assert answer["bytes"] == sum(file.stat().st_size for file in Path(answer["path"]).iterdir())
+    assert answer["notes"] == []
+
+
+def test_the_command_for_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What differs there is said on stderr, or stands in the answer."""
+    settings = {"diffusion": {"schedule": "cosine", "parameterization": "v", "told": "index"}}
+    given = saved(tmp_path / "run", UNET2D, **settings)
+    for name, flags in {"said": [], "json": ["--json"]}.items():
+        with pytest.raises(SystemExit) as stop:
+            main(["export", str(given), str(tmp_path / name), "--format", "diffusers", *flags])
+        assert stop.value.code == 0
+        out, err = capsys.readouterr()
+        note = "The pipeline draws with DDIM; the run draws with heun"
+        assert note in (err if name == "said" else json.loads(out)["notes"][0])
+    size = sum(file.stat().st_size for file in (tmp_path / "json").rglob("*") if file.is_file())
+    assert json.loads(out)["bytes"] == size
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(given), str(tmp_path / "one"), "--label", "3", "--format", "diffusers"])
+    assert stop.value.code == 2
+    assert "trained without labels" in capsys.readouterr().err

@@ -12,7 +12,18 @@ import pytest
 import couette
 from couette import api
 
-NAMES = ["CouetteError", "evaluate", "exact", "lab", "load", "sample", "search", "steps", "train"]
+NAMES = [
+    "CouetteError",
+    "edit",
+    "evaluate",
+    "exact",
+    "lab",
+    "load",
+    "sample",
+    "search",
+    "steps",
+    "train",
+]
 HEAVY = ["torch", "numpy", "PIL", "matplotlib", "sklearn", "pydantic", "tyro"]
 
 

@@ -154,6 +154,18 @@ class TestFolders:
         assert {p.name: p.read_bytes() for p in (tmp_path / "f").iterdir()}.items() > FILES.items()
         assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
+    def test_folders_inside(self, tmp_path: Path) -> None:
+        inside = {"a/b/c.bin": b"1", "a/d.bin": b"2", "e.bin": b"3"}
+        storage.write_folder(tmp_path / "f", inside)
+        storage.check_folder(tmp_path / "f")
+        assert {name: (tmp_path / "f" / name).read_bytes() for name in inside} == inside
+        (tmp_path / "f" / "a" / "b" / "c.bin").write_bytes(b"4")
+        with pytest.raises(CheckpointError, match=r"c\.bin was edited or is damaged"):
+            storage.check_folder(tmp_path / "f")
+        with pytest.raises(StorageError):
+            storage.write_folder(tmp_path / "g", {"a": b"1", "a/b": b"2"})
+        assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
     @pytest.mark.parametrize("name", FILES)
     @pytest.mark.parametrize("how", ["flipped", "cut", "gone", "longer"])
     def test_damage_to_any_file_is_found(self, tmp_path: Path, name: str, how: str) -> None:
@@ -186,6 +198,8 @@ class TestFolders:
             {"nul\0": "0"},
             {"a.bin": 3},
             {"sub/a.bin": "0"},
+            {"sub/../../outside": "0"},
+            {"sub//a.bin": "0"},
         ],
     )
     def test_hostile_manifests(self, tmp_path: Path, manifest: object) -> None:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from couette import exact
-    from couette.api import evaluate, lab, load, sample, search, steps, train
+    from couette.api import edit, evaluate, lab, load, sample, search, steps, train
     from couette.errors import CouetteError
 
 __version__ = "0.1.0"
 __all__ = [
     "CouetteError",
+    "edit",
     "evaluate",
     "exact",
     "lab",

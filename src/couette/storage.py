@@ -153,10 +153,10 @@ def read_json(path: Path, limit: int = 16_000_000) -> Any:
         raise CheckpointError(f"{path} is not valid JSON ({error}); it is damaged.") from None
 
 
-def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """Tensors as one safetensors file."""
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Tensors as one safetensors file, with words about them in its header where some are given."""
     dense = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return safetensors.torch.save(dense)
+    return safetensors.torch.save(dense, None if metadata is None else dict(metadata))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -207,7 +207,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """Write a folder of files with a manifest of their hashes, all or nothing.
 
-    A folder of that name that is there already goes first: keep another one meanwhile.
+    A name may lead into folders inside it, as "unet/config.json" does. A folder of the path's name
+    that is there already goes first: keep another one meanwhile.
 
     Raises:
         StorageError: as `write_bytes`; nothing half written is left behind.
@@ -219,10 +220,12 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         temporary = Path(tempfile.mkdtemp(_TEMPORARY, f".{path.name}.", path.parent))
         try:
             for name, data in {**files, MANIFEST: json_bytes(manifest)}.items():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 with (temporary / name).open("wb") as file:
                     _write_through(file.fileno(), data)
             temporary.chmod(0o755)
-            _sync_folder(temporary)
+            for folder in sorted({(temporary / name).parent for name in files} | {temporary}):
+                _sync_folder(folder)
             if path.exists():
                 shutil.rmtree(path)
             temporary.rename(path)
@@ -242,7 +245,7 @@ def check_folder(path: Path) -> None:
     if not isinstance(manifest, dict) or not manifest:
         raise CheckpointError(f"{path / MANIFEST} is damaged; use another checkpoint.")
     for name, digest in manifest.items():
-        if Path(name).name != name:
+        if not _inside(name):
             raise CheckpointError(f"{path / MANIFEST} names a file outside its folder: {name!r}.")
         try:
             with (path / name).open("rb") as file:
@@ -253,6 +256,12 @@ def check_folder(path: Path) -> None:
             raise CheckpointError(
                 f"{path / name} was edited or is damaged; use another checkpoint."
             )
+
+
+def _inside(name: str) -> bool:
+    """Whether a name leads into a folder or to a file in it, and nowhere else."""
+    parts = name.split("/")
+    return all(part not in ("", ".", "..") and Path(part).name == part for part in parts)
 
 
 def sweep(parent: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,73 +14,14 @@ import yaml
 from PIL import Image
 
 import couette.figures  # noqa: F401  (here, not while a test has put something else in place)
-from couette.cli import VERBS, main
+from cli.shell import Shell, files
+from couette.cli import VERBS
 from couette.cli.options import ALIASES, DRAWING
-from small_runs import FAST, losses, session
 
 POINTS = (
     *("moons", "--data.limit", "64", "--network", "points:hidden=8,depth=1"),
     *("--batch", "16", "--runtime.dtype", "float32", "--runtime.threads", "1"),
 )
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-class Shell:
-    """The command line in this process, in a folder of its own."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-
-    def __call__(self, *arguments: object) -> Result:
-        self.capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(each) for each in arguments])
-        out, err = self.capsys.readouterr()
-        code = caught.value.code
-        return Result(code if isinstance(code, int) else 1, out, err)
-
-    def refused(self, *arguments: object) -> str:
-        """Exit code 2, a sentence on stderr, no file made or changed."""
-        before = files(Path())
-        result = self(*arguments)
-        assert result.code == 2, result
-        assert "Traceback" not in result.err
-        assert files(Path()) == before
-        return result.err
-
-
-def files(folder: Path) -> dict[Path, bytes]:
-    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-@pytest.fixture
-def shell(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    return Shell(capsys)
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs of a step each: `labelled` pictures, and `plain` ones without labels."""
-    folder = tmp_path_factory.mktemp("runs")
-    for name, drop in (("labelled", 0.1), ("plain", 1.0)):
-        settings = {
-            **FAST,
-            "data": {"source": "digits", "limit": 40, "resolution": 8},
-            "network": "unet:size=tiny,width=8",
-            "diffusion": {"drop": drop},
-            "training": {"batch": 8},
-        }
-        losses(session(folder / name, settings, length={"steps": 1}))
-    return folder
 
 
 class TestWithoutTorch:

@@ -1,6 +1,7 @@
 """The façade that `import couette` offers: the commands' words as functions."""
 
 from couette.api.drawing import load, sample, steps
+from couette.api.editing import edit
 from couette.api.exporting import export
 from couette.api.measuring import evaluate, lab
 from couette.api.searching import Found, search
@@ -10,6 +11,7 @@ __all__ = [
     "Found",
     "Run",
     "begin",
+    "edit",
     "evaluate",
     "export",
     "lab",

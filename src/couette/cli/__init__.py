@@ -14,6 +14,8 @@ from couette.errors import ConfigError, CouetteError, Interrupted, UnknownName
 VERBS = {
     "train": "train a model: couette train DATA [--recipe NAME] [--minutes M]",
     "sample": "draw pictures: couette sample RUN [--count N] [--label 3]",
+    "edit": "change pictures: couette edit RUN img2img|inpaint|anagram|… [PICTURE]",
+    "replay": "draw a picture again from what is written in it: couette replay PICTURE.png",
     "show": "draw what explains: couette show RUN|DATA|RECIPE [noising|loss|reverse|…]",
     "eval": "measure a model: couette eval RUN",
     "lab": "compare samplers on a model: couette lab RUN [--samplers heun dpmpp-2m]",
@@ -23,7 +25,8 @@ VERBS = {
     "doctor": "what this machine has, and what will be used",
 }
 
-USAGE = """Couette trains diffusion models on your pictures, samples from them and measures them.
+USAGE = """Couette trains diffusion models on your pictures, samples from them, edits with them
+and measures them.
 
 usage: couette VERB …
 

@@ -13,6 +13,7 @@ import couette.figures
 import couette.networks  # noqa: F401  (fills the registry)
 from couette.cli.asking import parse_call
 from couette.data import open_data  # noqa: F401  (fills the registry)
+from couette.editing import EDITS, OPERATORS, PARTITIONS, VIEWS
 from couette.errors import UnknownName
 from couette.exact import WORLDS
 from couette.figures import FIGURES
@@ -55,6 +56,10 @@ FAMILIES: Mapping[str, Registry[Any]] = {
     "codecs": CODECS,
     "worlds": WORLDS,
     "figures": FIGURES,
+    "edits": EDITS,
+    "views": VIEWS,
+    "partitions": PARTITIONS,
+    "operators": OPERATORS,
 }
 
 

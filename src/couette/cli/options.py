@@ -7,10 +7,11 @@ first and the part's own signature says which flags follow.
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -57,6 +58,8 @@ DRAWING = {
 """The names that users of diffusers know for the flags of the verbs that draw."""
 
 _AUTO = "auto"
+_ARG = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+"""One parameter in a docstring, and what it says of it."""
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 _DTYPES = {"bf16": "bfloat16", "no": "float32", "fp32": "float32"}
 
@@ -163,6 +166,25 @@ def take_flags(arguments: list[str], name: str) -> tuple[tuple[str, ...], list[s
         else:
             (values if here else rest).append(each)
     return tuple(values), rest
+
+
+def documented(function: Callable[..., Any], leave: Collection[str] = ()) -> dict[str, Any]:
+    """The keyword-only parameters of a verb as pydantic fields, for another verb that shares them.
+
+    Args:
+        function: whose docstring says under "Args:" what each is.
+        leave: those that are not shared.
+    """
+    told = dict(re.findall(_ARG, (inspect.getdoc(function) or "").partition("Args:")[2]))
+    hints = get_type_hints(function, include_extras=True)
+    return {
+        name: (
+            Annotated[hints[name], Field(description=" ".join(told[name].split()))],
+            each.default,
+        )
+        for name, each in inspect.signature(function).parameters.items()
+        if each.kind is each.KEYWORD_ONLY and name not in leave
+    }
 
 
 def parse_config(

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, count
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from couette import __version__, generate
 from couette.config import SamplingConfig, Spec
@@ -45,6 +46,7 @@ class Drawing:
     Attributes:
         weights: "average" or "raw"; None where a model has no weights.
         usual: which of them are drawn with where nothing is asked.
+        edit: what else makes the pictures again, where they are edits.
     """
 
     model: Model
@@ -52,6 +54,7 @@ class Drawing:
     seed: int
     weights: str | None
     usual: str | None
+    edit: Mapping[str, Any] | None = None
 
     def text(self, asked: Sequence[Ask], first: int = 0) -> Text:
         """The metadata of a picture or a sheet: the web UIs' line, and ours as JSON.
@@ -89,6 +92,7 @@ class Drawing:
             "step": config.step,
             "weights": self.weights,
             "model": self._digest,
+            **({"edit": dict(self.edit)} if self.edit else {}),
         }
         return {"parameters": line, "couette": json.dumps(own, ensure_ascii=False)}
 
@@ -109,7 +113,17 @@ class Drawing:
         told = re.sub(r"[^\w.=+-]+", "_", "".join(f"-{part}" for part in parts if part))
         if len(told) > _LONGEST:
             told = f"{told[:_LONGEST]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
-        return f"seed{self.seed}{told}-{len(asked)}"
+        return f"{self._edited}seed{self.seed}{told}-{len(asked)}"
+
+    @property
+    def _edited(self) -> str:
+        """The edit and the pictures it is made on, in a name."""
+        if not self.edit:
+            return ""
+        parts = [self.edit["name"], *(Path(each["name"]).stem for each in self.edit["pictures"])]
+        own = json.dumps(self.edit["settings"], sort_keys=True)
+        mark = hashlib.sha256(own.encode()).hexdigest()[:6] if self.edit["settings"] else ""
+        return re.sub(r"[^\w.=+-]+", "_", "-".join(filter(None, (*parts, mark))))[:_LONGEST] + "-"
 
     def label(self, ask: Ask) -> str | None:
         """The name of the class that was asked for; its number where the model knows no names."""
@@ -135,11 +149,16 @@ class Drawing:
 
     @cached_property
     def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for name, value in sorted(self.model.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return digest_of(self.model.network)
+
+
+def digest_of(network: nn.Module) -> str:
+    """SHA-256 of a network's weights, by which pictures name the model they were drawn with."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def written(
@@ -150,8 +169,9 @@ def written(
     format: str,
     batch: int,
     metadata: bool,
+    first: int = 0,
 ) -> list[Path]:
-    """Draw what is asked and write it.
+    """Draw what is asked and write it; `first` is the index of the first picture.
 
     Where no place is given, what is there already is left, unless its metadata say that it is the
     same picture.
@@ -162,14 +182,15 @@ def written(
     """
     model, sampling, seed = drawing.model, drawing.sampling, drawing.seed
 
-    def text(part: Sequence[Ask], first: int = 0) -> Text:
-        return drawing.text(part, first) if metadata else {}
+    def text(part: Sequence[Ask], index: int = 0) -> Text:
+        return drawing.text(part, first + index) if metadata else {}
 
-    path = out or _free(_folder(source) / drawing.name(asked), format, asked, text)
-    _check_place(path, format, len(asked), model)
+    path = placed(drawing, asked, source, out, format, metadata, first)
     if format == "gif":
-        return [_animation(model, asked, sampling, seed, path)]
-    batches = generate.pictures(model, asked, seed=seed, batch=batch, sampling=sampling)
+        return [_animation(model, asked, sampling, seed, first, path)]
+    batches = generate.pictures(
+        model, asked, seed=seed, first=first, batch=batch, sampling=sampling
+    )
     if format == "png":
         return list(_files(batches, path, lambda index: text([asked[index]], index)))
     drawn = torch.cat(list(batches))
@@ -194,6 +215,30 @@ def written(
         )
     save(sheet, path, text=text(asked))
     return [path]
+
+
+def placed(
+    drawing: Drawing,
+    asked: Sequence[Ask],
+    source: Path,
+    out: Path | None,
+    format: str,
+    metadata: bool,
+    first: int = 0,
+) -> Path:
+    """Where pictures go: where they are asked to, or in the run's folder under a name of theirs.
+
+    Raises:
+        InputError: a place or format that does not fit.
+        StorageError: the disk refuses.
+    """
+
+    def text(part: Sequence[Ask]) -> Text:
+        return drawing.text(part, first) if metadata else {}
+
+    path = out or _free(_folder(source) / drawing.name(asked), format, asked, text)
+    _check_place(path, format, len(asked), drawing.model)
+    return path
 
 
 def _folder(source: Path) -> Path:
@@ -285,12 +330,17 @@ def _array(drawn: torch.Tensor, asked: Sequence[Ask], model: Model, path: Path) 
 
 
 def _animation(
-    model: Model, asked: Sequence[Ask], sampling: SamplingConfig, seed: int, path: Path
+    model: Model,
+    asked: Sequence[Ask],
+    sampling: SamplingConfig,
+    seed: int,
+    first: int,
+    path: Path,
 ) -> Path:
     """The reverse process, at most `_FRAMES` of its steps."""
     batches = [
         model.codec.decode(step.x).float().cpu()
-        for step in generate.steps(model, asked, seed=seed, sampling=sampling)
+        for step in generate.steps(model, asked, seed=seed, first=first, sampling=sampling)
         if step.count is None or step.index in spread(step.count, _FRAMES)
     ]
     save_gif(reverse_frames(batches), path)

@@ -106,13 +106,13 @@ def sample(
         if batch < 1:
             raise InputError(f"A batch holds at least one picture, not {batch}.")
         asked = generate.ask(held, count, label, sampling, prompt, toward, weight)
-        drawing = Drawing(held, sampling, seed, *_weights(model, weights))
+        drawing = Drawing(held, sampling, seed, *weights_of(model, weights))
         paths = written(drawing, asked, model, out, format, batch, metadata)
-    _report(paths, count, seed, time.monotonic() - begun, notes, as_json)
+    report(paths, count, seed, time.monotonic() - begun, notes, as_json)
     return 0
 
 
-def _weights(model: Path, asked: str) -> tuple[str | None, str | None]:
+def weights_of(model: Path, asked: str) -> tuple[str | None, str | None]:
     """Which weights are drawn with, and which where nothing is asked: without an average the raw
     ones."""
     if is_single(model):
@@ -122,7 +122,7 @@ def _weights(model: Path, asked: str) -> tuple[str | None, str | None]:
     return "raw", "raw"
 
 
-def _report(
+def report(
     paths: list[Path], count: int, seed: int, seconds: float, notes: list[str], as_json: bool
 ) -> None:
     if as_json:

@@ -31,6 +31,7 @@ from couette.figures import (  # noqa: F401  (they register themselves)
     dye,
     gradients,
     journal,
+    ladder,
     latents,
     likeness,
     network,

@@ -11,11 +11,24 @@ network → guidance → editor → threshold, and where each picture's noise co
 
 from couette.generate.asking import ask, in_turn
 from couette.generate.cascading import cascade
-from couette.generate.drawing import KeyedNoise, finished, guided, pictures, steps
+from couette.generate.drawing import (
+    Drive,
+    Editor,
+    KeyedNoise,
+    Walk,
+    finished,
+    guided,
+    pictures,
+    steps,
+    told,
+)
 from couette.generate.settings import said, sampling_of, shortened, times_of, together
 
 __all__ = [
+    "Drive",
+    "Editor",
     "KeyedNoise",
+    "Walk",
     "ask",
     "cascade",
     "finished",
@@ -28,4 +41,5 @@ __all__ = [
     "steps",
     "times_of",
     "together",
+    "told",
 ]

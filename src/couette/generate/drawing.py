@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from couette.conditioners import NO_WORDS
 from couette.config import STATES, SamplingConfig, Spec
-from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction, Step
+from couette.contracts import Ask, Cond, Corruption, Denoise, Noise, Prediction, Sampler, Step
 from couette.denoiser import Reusing, recalling, regular, singular
 from couette.discrete import KINDS
 from couette.errors import InputError, NotFinite
@@ -21,9 +22,11 @@ from couette.guidance import GUIDANCE, THRESHOLDS, Parted, Terms, guide
 from couette.model import Model, pixel_range
 from couette.opening import classifier_for, guide_for
 from couette.samplers import SAMPLERS
-from couette.tensors import Stream, normal, sent, uniform
+from couette.tensors import Stream, expand, normal, sent, uniform
 
 Editor = Callable[[Denoise], Denoise]
+"""Wraps the guided denoiser. Called once a run, so that what it returns may remember."""
+
 Threshold = Callable[[Tensor], Tensor]
 
 _NOTHING = "Nothing was asked for; the count of pictures is at least 1."
@@ -100,6 +103,42 @@ class _Final:
         self.check()
 
 
+class Walk(NamedTuple):
+    """One run of a sampler, ready to begin: what an editor that drives it is given.
+
+    denoise: the end of the chain, without gradients. flowing: the chain before its threshold,
+        through which gradients flow.
+    x: where the sampler would start, (B, C, H, W) at times[0].
+    unit: the draw that x was made of, of unit variance.
+    times: (N + 1,) float64, falling.
+    indices: (B,) int64, which pictures of the seed these are.
+    """
+
+    sampler: Sampler
+    denoise: Denoise
+    flowing: Denoise
+    x: Tensor
+    unit: Tensor
+    times: Tensor
+    cond: Cond
+    noise: Noise
+    indices: Tensor
+
+    def down(self, x: Tensor, times: Tensor | None = None) -> Iterator[Step]:
+        """The sampler's own steps from x at the first of the times, or of those of the run."""
+        times = self.times if times is None else times
+        return self.sampler(self.denoise, x, times, self.cond, self.noise)
+
+    def noised(self, x0: Tensor, t: Tensor) -> Tensor:
+        """x0 (1 or B, C, H, W) with the run's first draw of noise, at the time t."""
+        level = self.denoise.corruption.schedule.level(t)
+        return expand(level.alpha, self.unit) * x0 + expand(level.sigma, self.unit) * self.unit
+
+
+Drive = Callable[[Walk], Iterator[Step]]
+"""Takes the sampler's place: a generator of Steps."""
+
+
 def steps(
     model: Model,
     asked: Sequence[Ask],
@@ -108,6 +147,8 @@ def steps(
     first: int = 0,
     sampling: SamplingConfig | None = None,
     editor: Editor | None = None,
+    drive: Drive | None = None,
+    shape: tuple[int, int, int] | None = None,
 ) -> Iterator[Step]:
     """Draw one batch, step by step, in the codec's space.
 
@@ -118,6 +159,8 @@ def steps(
         first: the index of the first picture; picture i of a seed is the same in any batch.
         sampling: sampler, grid, steps, guidance, threshold; the model's own when not given.
         editor: wraps the guided denoiser.
+        drive: takes the sampler's place.
+        shape: (C, H, W) to draw in the codec's space; the model's own when not given.
 
     Raises:
         InputError: settings that the model can't take; before the first step.
@@ -127,11 +170,7 @@ def steps(
         raise InputError(_NOTHING)
     sampler = SAMPLERS.bind(sampling.sampler)
     device = model.denoiser.runtime.device
-    labels = labels_of(model, sampling)
-    told = labels(asked)
-    if labels is not model.conditioner:
-        told |= model.conditioner([each._replace(label=None) for each in asked])
-    cond = {key: sent(value, device) for key, value in told.items()}
+    cond = told(model, asked, sampling)
     denoise = guided(model, sampling, len(asked))
     denoise = editor(denoise) if editor else denoise
     denoise = recalling(denoise, model.denoiser.network)
@@ -141,10 +180,27 @@ def steps(
     _refuse_singular(model, sampling, times[0])
     indices = torch.arange(first, first + len(asked), dtype=torch.int64)
     corruption = model.denoiser.corruption
-    noise = KeyedNoise(seed, indices, model.shape, device, corruption.noise)
-    start = _start(corruption, times[0], noise(times[0], times[0]))
+    noise = KeyedNoise(seed, indices, shape or model.shape, device, corruption.noise)
+    unit = noise(times[0], times[0])
+    start = _start(corruption, times[0], unit)
     final = _Final(denoise, threshold)
-    return final.watched(sampler(final, start, times, cond, noise))
+    walk = Walk(sampler, final, denoise, start, unit, times, cond, noise, indices)
+    return final.watched(drive(walk) if drive else walk.down(start))
+
+
+def told(
+    model: Model, asked: Sequence[Ask], sampling: SamplingConfig | None = None
+) -> dict[str, Tensor]:
+    """What the network is told of what is asked, a row for each, on its device.
+
+    Raises:
+        InputError: what the model, and the classifier that guides it, can't be asked.
+    """
+    labels = labels_of(model, sampling or model.config.sampling)
+    found = labels(asked)
+    if labels is not model.conditioner:
+        found |= model.conditioner([each._replace(label=None) for each in asked])
+    return {key: sent(value, model.denoiser.runtime.device) for key, value in found.items()}
 
 
 def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
@@ -238,11 +294,14 @@ def pictures(
     asked: Sequence[Ask],
     *,
     seed: int = 0,
+    first: int = 0,
     batch: int = 64,
     sampling: SamplingConfig | None = None,
     editor: Editor | None = None,
+    drive: Drive | None = None,
+    shape: tuple[int, int, int] | None = None,
 ) -> Iterator[Tensor]:
-    """Draw pictures batch by batch.
+    """Draw pictures batch by batch; arguments as of `steps`.
 
     Yields:
         (B, C, H, W) float32 in [-1, 1] on the CPU (points: unclamped).
@@ -255,9 +314,10 @@ def pictures(
     if not asked:
         raise InputError(_NOTHING)
     batch = together(sampling or model.config.sampling, batch)
-    for first in range(0, len(asked), batch):
-        part = asked[first : first + batch]
-        run = steps(model, part, seed=seed, first=first, sampling=sampling, editor=editor)
+    way = {"seed": seed, "sampling": sampling, "editor": editor, "drive": drive, "shape": shape}
+    for start in range(0, len(asked), batch):
+        part = asked[start : start + batch]
+        run = steps(model, part, first=first + start, **way)  # type: ignore[arg-type]
         # Only the last step is kept: a thousand of them would fill the memory.
         yield finished(model, deque(run, maxlen=1).pop().x)
 

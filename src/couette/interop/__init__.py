@@ -1,4 +1,6 @@
-"""Models of another library, as ours: any folder or hub name in the layout of diffusers.
+"""Models of other libraries as ours, and ours for them.
+
+Any folder or hub name in the layout of diffusers is a model here:
 
     model = interop.load("CompVis/stable-diffusion-v1-4", runtime)   # or a folder
 
@@ -19,6 +21,7 @@ unpickled, and no file names what is imported.
 | `pictures.py` | pictures to work from: to be enlarged, or filled in |
 | `families/` | from a folder to what the model is and to its parts, a kind of pipeline a file |
 | `loading.py` | the model |
+| `exports.py`, `to_diffusers.py`, `to_onnx.py` | ours, for others |
 """
 
 from couette.interop.families import PIPELINES

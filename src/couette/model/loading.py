@@ -225,6 +225,10 @@ def read_config(folder: Path) -> ModelConfig:
         ConfigError: it is not a valid config.
     """
     fields = read_json(folder / CONFIG)
+    if isinstance(fields, dict) and "graphs" in fields:
+        raise CheckpointError(
+            f"{folder} holds a model as ONNX, for other programs; give the run it was written from."
+        )
     version = fields.get("format") if isinstance(fields, dict) else None
     if isinstance(version, int) and version > FORMAT:
         raise CheckpointError(

@@ -101,7 +101,7 @@ def sizes_from_diffusers_config(config: Mapping[str, Any]) -> Sizes:
 
 
 def to_diffusers_config(sizes: Sizes, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of diffusers' UNet2DModel for the same network.
+    """The keyword arguments of diffusers' UNet2DModel for the same network, all of them.
 
     Args:
         sizes: what the network was built for.
@@ -109,6 +109,7 @@ def to_diffusers_config(sizes: Sizes, settings: Mapping[str, Any]) -> dict[str, 
     """
     attention = settings["attention"]
     return {
+        **{key: values[0] for key, values in _ONLY.items()},
         **{key: settings[key] for key in _SAME},
         "sample_size": (sizes.height, sizes.width),
         "in_channels": sizes.channels,

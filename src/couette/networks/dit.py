@@ -94,7 +94,7 @@ class DiT(nn.Module):
                 h = block(h, emb, text, mask, cond.get("perturb"))
         shift, scale = self.modulation(emb)[:, None].chunk(2, dim=2)
         h = self.leave(torch.addcmul(shift, self.norm(h), scale + 1))
-        h = h.reshape(len(h), rows, columns, -1).permute(0, 3, 1, 2)
+        h = h.reshape(h.shape[0], rows, columns, -1).permute(0, 3, 1, 2)
         return F.pixel_shuffle(h, self.patch)[..., :height, :width]
 
 

@@ -87,4 +87,4 @@ class TokenTransformer(nn.Module):
         for block in self.blocks:
             h = block(h)
         out: Tensor = self.leave(self.norm(h[:, 1:]))
-        return out.transpose(1, 2).reshape(len(x), -1, *self.grid)
+        return out.transpose(1, 2).reshape(x.shape[0], -1, *self.grid)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
+import torch
+from pydantic import Field
 from torch import Tensor
 
 from couette.contracts import Cond, Denoise, Noise, Step
@@ -11,6 +14,8 @@ from couette.errors import InputError
 from couette.registry import SAMPLERS
 from couette.samplers.moves import move, need_normal, slope, stretches, transfer
 from couette.samplers.noisy import Share, ancestral, renew
+
+Rounds = Annotated[int, Field(ge=1)]
 
 
 @SAMPLERS.register(
@@ -84,14 +89,22 @@ def mix(denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise) ->
 
 @SAMPLERS.register("ddim-inverse", order=1, inverse=True, known_as=("DDIMInverseScheduler",))
 def ddim_inverse(
-    denoise: Denoise, x: Tensor, times: Tensor, cond: Cond, noise: Noise
+    denoise: Denoise,
+    x: Tensor,
+    times: Tensor,
+    cond: Cond,
+    noise: Noise,
+    *,
+    rounds: Rounds = 1,
 ) -> Iterator[Step]:
     """DDIM's steps climbed the other way, from a picture to the noise it comes from.
 
     Song et al. 2021, sec. 4.3; Dhariwal & Nichol 2021, app. F. With X = x/alpha and S = sigma/alpha
     a step is X_t = X_u + (S_t − S_u)·eps(x_u, t): it asks at its upper end, as ddim does on its way
-    down, but of the x it has: where that changes little, ddim retraces it. When to use it: to find
-    the noise that a given picture comes from.
+    down, but of the x it has: where that changes little, ddim retraces it. Further rounds ask again
+    of the x_t that was found, until it is what ddim would have come from (Pan et al. 2023, AIDI:
+    fixed points, found with Anderson's acceleration). When to use it: to find the noise that a
+    given picture comes from.
 
     Args:
         denoise, x, cond, noise: as every sampler's; x is the picture, at the first time.
@@ -107,6 +120,30 @@ def ddim_inverse(
             f"times, each above the one before; got {times.tolist()}."
         )
     for i, down in enumerate(reversed(list(stretches(denoise, times.flip(0))))):
-        p = denoise(x, down.t, cond)
-        x = transfer(x, slope(x, p, down.a), down.b, down.a)
+        found, before = x, None
+        for _ in range(rounds):
+            p = denoise(found, down.t, cond)
+            rest = transfer(x, slope(found, p, down.a), down.b, down.a) - found
+            found, before = accelerated(found, rest, before), (found, rest)
+        x = found
         yield Step(i, down.count, down.t, x, p.x0)
+
+
+def accelerated(x: Tensor, rest: Tensor, before: tuple[Tensor, Tensor] | None) -> Tensor:
+    """The next guess of a fixed point f(x) = x, each picture by itself.
+
+    Plain iteration takes f(x), and diverges where f is steep. From two guesses and what was wrong
+    with them the secant tells more (Anderson 1965, with one step of memory).
+
+    Args:
+        x: (B, C, H, W), the last guess.
+        rest: f(x) − x.
+        before: the same of the guess before it; None at first.
+    """
+    if before is None:
+        return x + rest
+    change = rest - before[1]
+    size = change.square().flatten(1).sum(1)
+    share = (change * rest).flatten(1).sum(1) / size.clamp(min=1e-30)
+    share = torch.where(size > 0, share, 0).reshape(-1, *[1] * (x.ndim - 1))
+    return x + rest - share * (x - before[0] + change)

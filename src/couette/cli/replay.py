@@ -1,0 +1,262 @@
+"""couette replay: a picture drawn again from what is written in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from couette import api, generate
+from couette.cli import edit as editing
+from couette.cli.asking import parse as read
+from couette.cli.options import DRAWING, documented, normal_flags, spec_of
+from couette.cli.pictures import Drawing, digest_of, written
+from couette.cli.sample import report, sample, weights_of
+from couette.config import SamplingConfig, Spec
+from couette.contracts import Ask
+from couette.editing import EDITS
+from couette.errors import CouetteError, DataError, InputError
+from couette.model import Model
+from couette.render import read_text
+from couette.runs import RunFolder
+from couette.validation import parse
+
+HELP = """couette replay PICTURE.png [flags]
+
+Draws a picture again from the settings that are written in it. Its model is looked for in the
+folders above it, or given as --model; the pictures that an edit was made on beside it, or given as
+--picture. Any other flag of `couette sample`, or of the edit, changes a setting on the way.
+
+The new picture is the old one at any --batch, but for rounding (1e-5).
+"""
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+_FOUND: dict[str, Any] = {
+    "model": (
+        Annotated[Path | None, Field(description="the model, where it is not above the picture")],
+        None,
+    ),
+    "picture": (
+        Annotated[tuple[Path, ...], Field(description="the pictures that an edit was made on")],
+        (),
+    ),
+}
+_LEFT = ("model", "schedule", "weights", "toward", "weight")
+"""Flags of `sample` that a picture says for itself."""
+
+
+class Told(BaseModel):
+    """What is written in a picture."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    seed: int
+    first: int = 0
+    count: Annotated[int, Field(ge=1, le=100_000)] = 1
+    labels: tuple[str | None, ...] = ()
+    prompts: tuple[str | None, ...] = ()
+    toward: tuple[tuple[str, float], ...] = ()
+    sampling: SamplingConfig
+    step: int = 0
+    weights: str | None = None
+    model: str
+    edit: Edited | None = None
+
+
+class Given(BaseModel):
+    """A picture that an edit was made on."""
+
+    name: str
+    sha256: str
+
+
+class Edited(BaseModel):
+    """The edit that a picture came of."""
+
+    name: str
+    settings: dict[str, Any] = {}
+    labels: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    pictures: tuple[Given, ...] = ()
+
+
+Told.model_rebuild()
+
+
+def run(arguments: list[str]) -> int:
+    arguments = normal_flags(arguments, aliases=DRAWING)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    path, flags = Path(arguments[0]), arguments[1:]
+    told, index = _told(path)
+    if told.edit is None:
+        return _sampled(path, told, flags)
+    return _edited(path, told, told.edit, index, flags)
+
+
+def _told(path: Path) -> tuple[Told, int | None]:
+    """What is written in a picture, and which of several it is.
+
+    Raises:
+        DataError: no PNG, or nothing of Couette's in it.
+    """
+    text = read_text(path)
+    if "couette" not in text:
+        raise DataError(
+            f"{path} does not say how it was made; only PNGs that Couette wrote with their "
+            "metadata can be drawn again."
+        )
+    try:
+        fields = json.loads(text["couette"])
+    except (ValueError, RecursionError):
+        raise DataError(f"What {path} says of how it was made is damaged.") from None
+    index = text.get("couette-index", "")
+    return parse(Told, fields, f"what is written in {path}"), int(
+        index
+    ) if index.isdecimal() else None
+
+
+def _sampled(path: Path, told: Told, flags: list[str]) -> int:
+    begun = time.monotonic()
+    shared = documented(sample, leave=_LEFT)
+    defaults = {"seed": told.seed, "count": told.count, "label": None, "prompt": None}
+    fields: dict[str, Any] = {
+        n: (kind, defaults.get(n, value)) for n, (kind, value) in shared.items()
+    }
+    fields |= _FOUND
+    found = read(
+        create_model("Flags", __config__=_STRICT, **fields),
+        "couette replay",
+        flags,
+        description=HELP,
+    )
+    if found.picture:
+        raise InputError(f"{path} was drawn from noise alone; leave out --picture.")
+    source, model = _model(path, told, found.model, found.device)
+    sampling = _changed(model, told.sampling, found)
+    if found.label is not None or found.prompt is not None:
+        asked = generate.ask(model, found.count, found.label, sampling, found.prompt)
+    else:
+        asked = _asked(model, told, found.count)
+    drawing = Drawing(model, sampling, found.seed, *weights_of(source, told.weights or "average"))
+    paths = written(
+        drawing, asked, source, found.out, found.format, found.batch, found.metadata, told.first
+    )
+    report(paths, len(asked), found.seed, time.monotonic() - begun, [], found.as_json)
+    return 0
+
+
+def _asked(model: Model, told: Told, count: int) -> list[Ask]:
+    """What each picture was asked to show; beyond those that there were, in turn."""
+    made = []
+    for i in range(count):
+        label = told.labels[i % len(told.labels)] if told.labels else None
+        ask = Ask(None if label is None else _label(model, label))
+        if told.prompts:
+            ask = ask._replace(words=told.prompts[i % len(told.prompts)])
+        if told.toward:
+            words, weight = told.toward[i % len(told.toward)]
+            ask = ask._replace(toward=words, weight=weight)
+        made.append(ask)
+    return made
+
+
+def _label(model: Model, name: str) -> int:
+    # A classifier that guides may bring classes of its own: then the number was written.
+    return int(name) if not model.conditioner.classes else model.conditioner.find(name)
+
+
+def _changed(model: Model, own: SamplingConfig, found: Any) -> SamplingConfig:
+    """How the picture was drawn, with what the flags change of it."""
+    fields: dict[str, Any] = own.model_dump()
+    for name in ("guidance", "negative", "steps", "reuse"):
+        if getattr(found, name) is not None:
+            fields[name] = getattr(found, name)
+    for name in ("sampler", "grid", "threshold"):
+        if getattr(found, name) is not None:
+            fields[name] = spec_of(getattr(found, name))
+    if found.guider is not None:
+        fields["guider"] = tuple(map(spec_of, found.guider))
+    return generate.sampling_of(model, **fields)
+
+
+def _edited(path: Path, told: Told, edit: Edited, index: int | None, flags: list[str]) -> int:
+    EDITS[edit.name]
+    sampling = told.sampling
+    defaults = {
+        **{name: getattr(sampling, name) for name in ("guidance", "negative", "steps", "reuse")},
+        **{name: str(getattr(sampling, name)) for name in ("sampler", "grid", "threshold")},
+        "guider": tuple(map(str, sampling.guider)) or None,
+        "seed": told.seed,
+        "count": told.count,
+        "label": edit.labels,
+        "prompt": edit.prompts or None,
+        "weights": told.weights or "average",
+        "format": "grid" if index is None else "png",
+    }
+    own = EDITS.check(Spec(name=edit.name, **edit.settings))
+    found, settings = editing.parsed(edit.name, flags, defaults, own, _FOUND)
+    source, _ = _model(path, told, found.model, found.device)
+    pictures = _pictures(path, edit, found.picture)
+    return editing.carry(source, edit.name, pictures, found, settings, only=index)
+
+
+def _pictures(path: Path, edit: Edited, given: tuple[Path, ...]) -> list[Path]:
+    """The pictures that an edit was made on.
+
+    Raises:
+        DataError: one is not there, or is another by now.
+    """
+    if given:
+        return list(given)
+    found = []
+    for each in edit.pictures:
+        name = Path(each.name).name
+        places = [folder / name for folder in (path.resolve().parent, Path())]
+        there = [place for place in places if place.is_file()]
+        same = [p for p in there if hashlib.sha256(p.read_bytes()).hexdigest() == each.sha256]
+        if not same:
+            what = "has changed since" if there else "is not there"
+            raise DataError(
+                f"{path} was made from {name}, which {what}; give the picture as --picture."
+            )
+        found.append(same[0])
+    return found
+
+
+def _model(path: Path, told: Told, given: Path | None, device: str) -> tuple[Path, Model]:
+    """The model that a picture was drawn with, and where it lies.
+
+    Raises:
+        InputError: it is not in the folders above the picture.
+    """
+    average = told.weights != "raw"
+    if given is not None:
+        return given, api.load(given, average=average, device=device)
+    for folder in path.resolve().parents:
+        for place in _places(folder, told.step):
+            try:
+                model = api.load(place, average=average, device=device)
+            except CouetteError:
+                continue
+            if digest_of(model.network) == told.model:
+                return place, model
+    raise InputError(
+        f"The model that {path} was drawn with (hash {told.model[:10]}) is not in the folders "
+        "above it; give it as --model."
+    )
+
+
+def _places(folder: Path, step: int) -> list[Path]:
+    """Models that may lie in a folder: its own, and its checkpoint of a step."""
+    if (folder / "model.json").exists():
+        return [folder]
+    held = RunFolder(folder)
+    if not held.exists():
+        return []
+    return [folder, *(each for each in held.numbered() if each.name.endswith(f"_{step}"))]
