@@ -92,8 +92,8 @@ def test_flows() -> None:
         ({"_class_name": "DDPMScheduler", "trained_betas": "exec"}, "are no list of numbers"),
         ({"_class_name": "DDPMScheduler", "prediction_type": ["epsilon"]}, "has prediction_type"),
         (
-            {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 0.1},
-            "has 'shift_terminal', which has no counterpart here",
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": True},
+            "has 'invert_sigmas', which has no counterpart here",
         ),
     ],
 )

@@ -167,12 +167,11 @@ def _threshold(fields: Mapping[str, Any], where: str) -> Spec:
 
 def _flow(config: Mapping[str, Any], where: str, tokens: int) -> Scheduled:
     """A straight path, told 1000·t; what shifts its sampling is a grid's."""
-    for key in ("invert_sigmas", "shift_terminal", "stochastic_sampling"):
-        if config.get(key):
-            raise CheckpointError(
-                f"The scheduler of {where} has '{key}', which has no counterpart here; take a "
-                "model without."
-            )
+    if config.get("invert_sigmas"):
+        raise CheckpointError(
+            f"The scheduler of {where} has 'invert_sigmas', which has no counterpart here; take a "
+            "model without."
+        )
     moved = bool(config.get("use_dynamic_shifting"))
     shift = _moved(config, tokens) if moved else float(config.get("shift", 1.0))
     return Scheduled(

@@ -40,9 +40,10 @@ def _pixels(folder: Folder) -> ModelConfig:
     channels = int(fields.get("in_channels", 3))
     found = scheduled(folder.scheduler(), folder.given)
     names, blank = _rows(folder, fields)
-    sampling = SamplingConfig(
-        sampler=spec("ddim"), grid=spec("strided"), steps=50, threshold=found.threshold
-    )
+    way = {"sampler": spec("ddim"), "grid": spec("strided"), "threshold": found.threshold}
+    if found.schedule.name == "flow":
+        way |= {"sampler": spec("euler"), "grid": found.grid}
+    sampling = SamplingConfig(steps=50, **way)
     return described(
         folder,
         "unet",
