@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-ALL = ("train_speed", "sample_speed", "time_to_quality", "start_up", "memory", "scaling")
+ALL = ("train_speed", "sample_speed", "time_to_quality", "start_up", "memory", "scaling", "editing")
 
 NAMED = ("recipes", "chart")
 

@@ -204,3 +204,20 @@ def test_what_no_edit_can_take(cases: dict[str, Case], tmp_path: Path) -> None:
 def test_points_and_states_are_not_edited() -> None:
     with pytest.raises(InputError, match="points"):
         couette.edit("exact:gaussians", "img2img")
+
+
+def test_a_judge_reads_what_was_asked_for() -> None:
+    """The ideal denoiser draws real digits; an anagram of a digit seen twice alike is one."""
+    row, other = (
+        couette.edit("exact:digits", name, label=("3",), count=8, judge="digits", **settings)[0]
+        for name, settings in (
+            ("anagram", {"view": ("identity", "identity")}),
+            ("panorama", {"width": 16}),
+        )
+    )
+    assert row.notes == (
+        "Read as asked, identity: 3 (1): 100%; identity: 3 (2): 100%; in all of them: 100%.",
+    )
+    assert other.notes == ("Read as asked, as asked: 100%.",)
+    with pytest.raises(InputError, match="name the data that it was trained on"):
+        couette.edit(model_of(gaussian()), "panorama", judge="digits")

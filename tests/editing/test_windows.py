@@ -76,3 +76,5 @@ def test_a_panorama_has_the_size_that_was_asked_for() -> None:
     assert drawn(s, edit).shape == (2, 1, 3, 11)
     with pytest.raises(InputError, match="at least as large"):
         edits_of(s, Spec(name="panorama", width=3))
+    with pytest.raises(InputError, match="at most"):
+        edits_of(s, Spec(name="panorama", width=10_000))

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from couette import generate
 from couette.api.drawing import check_seed, load
-from couette.config import SamplingConfig, Spec
-from couette.data import to_float
+from couette.config import DataConfig, SamplingConfig, Spec
+from couette.data import open_data, to_float
 from couette.data.decode import BadPicture, Look, color, probe, read_picture
 from couette.editing import EDITS, Edit, Edited, Scene, drawn, edits_of
-from couette.errors import DataError, ShapeError
+from couette.errors import DataError, InputError, ShapeError
+from couette.evaluation.features import FeatureSpace, feature_space
 from couette.evaluation.reconstruction import peak_ratio, similarity
 from couette.model import Model
+from couette.validation import parse
 
 _BACKGROUND = "white"
 _SAMPLING = frozenset(SamplingConfig.model_fields)
@@ -32,6 +34,7 @@ def edit(
     prompt: str | Sequence[str] = (),
     seed: int = 0,
     batch: int = 64,
+    judge: str | None = None,
     **settings: Any,
 ) -> list[Edited]:
     """Change, combine or complete pictures with a model.
@@ -47,6 +50,8 @@ def edit(
         prompt: words, or several, likewise.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
+        judge: a data set whose classes the pictures are of: the classifier of `evaluate` reads
+            them, and the notes say how many are what was asked for.
         settings: the edit's own, and those of `SamplingConfig`.
 
     Returns:
@@ -60,8 +65,9 @@ def edit(
     scene, _ = scene_of(
         held, name, pictures, count=count, label=label, prompt=prompt, seed=seed, settings=settings
     )
-    spec = edit_spec(name, settings)
-    return [finished(scene, each, batch) for each in edits_of(scene, spec)]
+    edits = edits_of(scene, edit_spec(name, settings))
+    reads = reader_of(scene, judge) if judge else None
+    return [finished(scene, each, batch, reads) for each in edits]
 
 
 def edit_spec(name: str, settings: dict[str, Any]) -> Spec:
@@ -109,15 +115,59 @@ def scene_of(
     return scene, tuple(note for _, _, notes in read for note in notes)
 
 
-def finished(scene: Scene, each: Edit, batch: int = 64) -> Edited:
+def reader_of(scene: Scene, data: str) -> FeatureSpace:
+    """The classifier of a data set's classes, made for its pictures once and kept.
+
+    Raises:
+        InputError: data of other pictures or classes than the model's.
+        DataError: data that can't be opened.
+    """
+    config = scene.model.config
+    size = {"resolution": scene.size, "color": "gray" if config.channels == 1 else "rgb"}
+    train = open_data(parse(DataConfig, {"source": data, **size}, "the judge's data")).train
+    if not config.classes or train.classes != config.classes:
+        raise InputError(
+            f"A judge reads the classes that the model was asked for, and {data} has "
+            f"{', '.join(train.classes) or 'none'} where the model has "
+            f"{', '.join(config.classes) or 'none'}; name the data that it was trained on."
+        )
+    return feature_space(train)
+
+
+def finished(
+    scene: Scene, each: Edit, batch: int = 64, reads: FeatureSpace | None = None
+) -> Edited:
     """One row drawn, with how near it came to what it should be where that is known."""
     found = drawn(scene, each, batch)
     notes = each.notes
+    if reads is not None:
+        notes = (*notes, *_verdict(each, found, reads))
     if each.truth is not None:
         pair = (found + 1) / 2, (each.truth.expand_as(found) + 1) / 2
         near = float(peak_ratio(*pair).mean()), float(similarity(*pair).mean())
         notes = (*notes, f"Against the original: PSNR {near[0]:.1f} dB, SSIM {near[1]:.3f}.")
     return Edited(each.name, found, each, notes)
+
+
+def _verdict(edit: Edit, found: Tensor, reads: FeatureSpace) -> tuple[str, ...]:
+    """How many pictures are read as what they were asked to show, in each way to look at them."""
+    looks = [*edit.views.items()] if edit.shows else [("", lambda x: x)]
+    asked = [*edit.shows] if edit.shows else list(edit.asked)
+    if all(ask.label is None for ask in asked):
+        return ()
+    right = []
+    for i, (_, look) in enumerate(looks):
+        wanted = [edit.shows[i].label] * len(found) if edit.shows else [a.label for a in asked]
+        answers = reads.see(look(found)).probabilities.argmax(1).tolist()
+        right.append([a == w for a, w in zip(answers, wanted, strict=True)])
+    shares = [
+        f"{name or 'as asked'}: {sum(row) / len(row):.0%}"
+        for (name, _), row in zip(looks, right, strict=True)
+    ]
+    if len(right) > 1:
+        every = sum(map(all, zip(*right, strict=True))) / len(found)
+        shares.append(f"in all of them: {every:.0%}")
+    return (f"Read as asked, {'; '.join(shares)}.",)
 
 
 def _read(model: Model, given: str | Path | Tensor) -> tuple[Tensor, Tensor, tuple[str, ...]]:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, create_model
 
 from couette import api
-from couette.api.editing import edit_spec, finished, scene_of
+from couette.api.editing import edit_spec, finished, reader_of, scene_of
 from couette.cli.asking import parse as read
 from couette.cli.notes import heard
 from couette.cli.options import DRAWING, documented, normal_flags, spec_of, take_flag, take_flags
@@ -50,6 +50,13 @@ _OWN: dict[str, Any] = {
             Field(description="classes by name or number: for each view or part, else in turn"),
         ],
         (),
+    ),
+    "judge": (
+        Annotated[
+            str | None,
+            Field(description="data whose classifier says how many pictures are what was asked"),
+        ],
+        None,
     ),
 }
 _DRAWN = ("guidance", "negative", "sampler", "guider", "grid", "steps", "threshold", "reuse")
@@ -125,6 +132,7 @@ def carry(
                 ],
             },
         )
+        reads = reader_of(scene, found.judge) if found.judge else None
         asked = edits[0].asked
         path = placed(told, asked, model, found.out, found.format, found.metadata)
         text = told.text(asked) if found.metadata else {}
@@ -132,7 +140,7 @@ def carry(
             images = [image for each in edits for image in frames(scene, each)]
             save_gif(images, path)
         else:
-            rows = [finished(scene, each, found.batch) for each in edits]
+            rows = [finished(scene, each, found.batch, reads) for each in edits]
             notes = (*notes, *(note for row in rows for note in row.notes))
             _write(rows, found.format, path, text, only)
     seconds = time.monotonic() - begun

@@ -131,7 +131,12 @@ def anagram(
         _refuse_crooked(scene, spec, each)
     seen = [VIEWS.build(each, config.height, config.width) for each in view]
     total = sum(weight)
-    names = [_name(scene, each) for each in asks]
+    words = [
+        f"{VIEWS.brief(spec)}{f': {name}' if name else ''}"
+        for spec, name in zip(view, (_name(scene, each) for each in asks), strict=True)
+    ]
+    # The same thing may be asked of the same view twice.
+    words = [f"{word} ({i})" if words.count(word) > 1 else word for i, word in enumerate(words, 1)]
     return [
         Edit(
             [asks[0]] * scene.count,
@@ -143,10 +148,8 @@ def anagram(
                 scene.middle,
                 reduce == "alternate",
             ),
-            views={
-                f"{VIEWS.brief(spec)}{f': {name}' if name else ''}": each.look
-                for spec, each, name in zip(view, seen, names, strict=True)
-            },
+            views=dict(zip(words, (each.look for each in seen), strict=True)),
+            shows=asks,
         )
     ]
 

@@ -14,6 +14,9 @@ from couette.contracts import Cond, Corruption, Denoise, Prediction
 from couette.editing.registry import EDITS, Edit, Scene
 from couette.errors import InputError
 
+LARGEST = 8192
+"""Pixels on a side of what is drawn in windows, at most."""
+
 ROWS = 64
 """Windows that are denoised at once, at most."""
 
@@ -104,8 +107,8 @@ def panorama(
     of the model's own size. When to use it: for landscapes, textures, wallpaper.
 
     Raises:
-        InputError: a picture smaller than the model's, or, on latents, of another multiple of
-            pixels than theirs.
+        InputError: a picture smaller than the model's or larger than `LARGEST`, or, on latents, of
+            another multiple of pixels than theirs.
     """
     config = scene.model.config
     _, inner_height, inner_width = scene.model.shape
@@ -116,6 +119,10 @@ def panorama(
         raise InputError(
             f"A panorama is at least as large as the model's pictures, {config.width} × "
             f"{config.height} pixels, not {width} × {height}."
+        )
+    if max(height, width) > LARGEST:
+        raise InputError(
+            f"A panorama has sides of at most {LARGEST} pixels, not {width} × {height}."
         )
     if height % factor or width % factor:
         raise InputError(

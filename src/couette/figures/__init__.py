@@ -10,6 +10,7 @@ weights.py      how much each noise level counts in training
 predictions.py  input / noised / predicted, σ sweeps, two runs compared
 states.py       pixels that are states: masked or shuffled, the chain's matrices and rates
 reverse.py      steps, sheets, films and strips of the reverse process, real beside generated
+ladder.py       a picture noised, and denoised by a blur, one step, many; prompts against steps
 likeness.py     when the prediction becomes the picture that it ends at
 journal.py      losses, and sheets after given epochs
 alike.py        how alike an encoder finds texts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -17,7 +18,7 @@ from couette.data.decode import Look, color, read_picture
 from couette.editing.filters import gaussian
 from couette.errors import InputError
 from couette.evaluation.reconstruction import peak_ratio, similarity
-from couette.figures.asked import asks, looked_at, moment_words, predicted, walk_of
+from couette.figures.asked import asks, looked_at, predicted, walk_of
 from couette.figures.registry import (
     Guidance,
     Label,
@@ -33,6 +34,8 @@ from couette.generate import Walk, finished, pictures, said
 from couette.generate import steps as walked
 from couette.model import Model
 from couette.render import grid, strip
+from couette.schedules import entries, log_snr
+from couette.schedules.tables import Linear
 from couette.tensors import Stream, expand, normal, permutation
 
 Time = Annotated[float, Field(ge=0, lt=1)]
@@ -49,7 +52,8 @@ def ladder(
         str | None, Field(description="a file; a held-out picture of the data when not given")
     ] = None,
     times: Annotated[
-        tuple[Time, ...], Field(min_length=1, description="how far the picture is noised, t in [0, 1)")
+        tuple[Time, ...],
+        Field(min_length=1, description="noise levels: t of DDPM's table, in [0, 1)"),
     ] = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875),
     stride: Annotated[float, Field(gt=0, le=1, description="of the many steps, in t")] = 0.03,
     begin: Annotated[Time, Field(description="where the strip of the many steps begins")] = 0.69,
@@ -63,7 +67,8 @@ def ladder(
 
     The blur is the one that comes nearest to the original, which no one who has only the noisy
     picture could choose. Below each picture stand its PSNR and SSIM. The strip shows every fifth of
-    the many steps.
+    the many steps. Times are those of DDPM's linear table, 0 to 1 for its thousand entries; on
+    other schedules the time is taken at which there is as much noise.
 
     Raises:
         InputError: no picture and no data to take one from.
@@ -77,8 +82,7 @@ def ladder(
     rows = [_rungs(model, z, asked, sampling, seed, t, stride, original) for t in times]
     columns = list(zip(*rows, strict=True))
     cells = torch.cat([torch.cat(column) for column in columns])
-    schedule = model.denoiser.corruption.schedule
-    words = [moment_words(schedule, torch.tensor(t, dtype=torch.float64)) for t in times]
+    words = [_words(t) for t in times]
     note = f"Many steps: {said(sampling)}, but {stride:g} apart in t."
     sheet = grid(
         cells,
@@ -97,8 +101,6 @@ def _given(target: Target, model: Model, picture: str | None, seed: int) -> Tens
     """(1, C, H, W) in [-1, 1], of the model's size."""
     config = model.config
     if picture is not None:
-        from pathlib import Path
-
         look = Look(config.height, config.width, config.channels, color("white"))
         pixels = torch.from_numpy(read_picture(Path(picture), look).copy())
         return to_float(pixels.permute(2, 0, 1)[None])
@@ -120,7 +122,7 @@ def _rungs(
     original: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Noised to t, blurred, denoised in one step and in many, (1, C, H, W) each."""
-    when = torch.tensor(t, dtype=torch.float64)
+    when = _when(model, torch.tensor(t, dtype=torch.float64))
     level = model.denoiser.corruption.schedule.level(when)
     keys = torch.zeros(1, 2, dtype=torch.int64)
     eps = normal(seed, keys, Stream.SAMPLING, z.shape[1:]).to(z)
@@ -147,7 +149,7 @@ def _walk(
 ) -> Iterator[Step]:
     """Denoise z from where it is noised to `begin`, in strides."""
     count = max(1, round(begin / stride))
-    times = torch.linspace(begin, 0, count + 1, dtype=torch.float64)
+    times = _when(model, torch.linspace(begin, 0, count + 1, dtype=torch.float64))
 
     def drive(walk: Walk) -> Iterator[Step]:
         return walk.down(walk.noised(z, times[0]), times)
@@ -166,14 +168,26 @@ def _strip(
 ) -> Pillow.Image:
     steps = list(_walk(model, z, asked, sampling, seed, begin, stride))
     shown = [step for step in steps if step.index % 5 == 0 or step is steps[-1]]
-    schedule = model.denoiser.corruption.schedule
+    left = [begin * (1 - (step.index + 1) / len(steps)) for step in shown]
     return strip(
         {
             "x": torch.cat([looked_at(model, step.x, step.t) for step in shown]),
             "predicted": torch.cat([looked_at(model, step.x0) for step in shown]),
         },
-        columns=[moment_words(schedule, step.t) for step in shown],
+        columns=[_words(t) for t in left],
     )
+
+
+def _when(model: Model, t: Tensor) -> Tensor:
+    """The model's own times with the noise of DDPM's linear table at t, any shape, float64."""
+    own = model.denoiser.corruption.schedule
+    if entries(own) is not None:
+        return t
+    return torch.where(t > 0, own.time(log_snr(Linear().level(t))), 0)
+
+
+def _words(t: float) -> str:
+    return f"t = {round(1000 * t)}"
 
 
 def _unit(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def read_text(path: str | Path) -> dict[str, str]:
             image.load()
             found: Mapping[str, str] = getattr(image, "text", {})
             return {key: str(value) for key, value in found.items()}
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} can't be read as a PNG ({error}); check the path.") from None
 
 
