@@ -1,11 +1,12 @@
-"""From what is asked to what the network is told: labels and words.
+"""From what is asked to what the network is told: labels, words and pictures.
 
 Shapes: B asks, L tokens, D features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,10 @@ from couette.tensors import sent
 NO_WORDS = (
     "This model was trained without captions, so it can't be told words; leave out --prompt and "
     "--negative, or train one with --recipe text-to-image."
+)
+NO_PICTURES = (
+    "This model works from no other picture; leave it out, or use one that fills in or enlarges "
+    "pictures."
 )
 
 
@@ -69,6 +74,19 @@ class Labels:
         raise UnknownName("label", name, self.classes)
 
 
+class Reads(Protocol):
+    """What turns captions into what a network is told of them."""
+
+    @property
+    def features(self) -> int:
+        """D, or 0 where tokens are told as they are."""
+        ...
+
+    def __call__(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """One row per caption, "text" (B, L) or (B, L, D) among them; the empty one is "none"."""
+        ...
+
+
 class Words:
     """Captions as tokens, or as what an encoder makes of them; the empty one stands for "none".
 
@@ -99,25 +117,39 @@ class Words:
         return {"text": self.reader(ids, mask)[0].float(), "text_mask": mask}
 
 
+Pictures = Callable[[Sequence[Ask]], dict[str, Tensor]]
+"""What a network is told of the pictures it works from; nothing where none is asked for."""
+
+
 class Conditioning(Labels):
-    """What a model can be asked for: a class, words, both or neither.
+    """What a model can be asked for: a class, words, both or neither; and pictures to work from.
 
     Args:
         classes: as for `Labels`.
         words: None for a model that reads none.
+        pictures: None for a model that works from none.
     """
 
-    def __init__(self, classes: Sequence[str] = (), words: Words | None = None) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str] = (),
+        words: Reads | None = None,
+        pictures: Pictures | None = None,
+    ) -> None:
         super().__init__(classes)
-        self.words = words
+        self.words, self.pictures = words, pictures
 
     def __call__(self, asked: Sequence[Ask]) -> dict[str, Tensor]:
-        """What `Labels` and `Words` make of it.
+        """What `Labels`, `words` and `pictures` make of it.
 
         Raises:
-            InputError: words for a model without text, or what `Labels` refuses.
+            InputError: words or pictures for a model that takes none, or what `Labels` refuses.
         """
         told = super().__call__(asked)
+        if self.pictures is not None:
+            told |= self.pictures(asked)
+        elif any(ask.image is not None or ask.mask is not None for ask in asked):
+            raise InputError(NO_PICTURES)
         if self.words is not None:
             own = self.words([ask.words or "" for ask in asked])
             return told | (self._between(asked, own) if any(a.toward for a in asked) else own)
@@ -132,19 +164,23 @@ class Conditioning(Labels):
             InputError: a network that reads tokens, of which there are none in between.
         """
         assert self.words is not None
-        if self.words.reader is None:
+        if not self.words.features:
             raise InputError(
                 "This model reads tokens, and there is nothing between two of them; going from one "
                 "prompt toward another needs a model that was told an encoder's features (--recipe "
                 "text-to-image)."
             )
         other = self.words([a.toward or a.words or "" for a in asked])
-        text = own["text"]
-        weight = torch.tensor([a.weight if a.toward else 0.0 for a in asked]).to(text)
-        return {
-            "text": torch.lerp(text, other["text"], weight[:, None, None]),
-            "text_mask": own["text_mask"] | (other["text_mask"] & (weight > 0)[:, None]),
-        }
+        weight = torch.tensor([a.weight if a.toward else 0.0 for a in asked])
+        return {key: _part_way(rows, other[key], weight) for key, rows in own.items()}
+
+
+def _part_way(own: Tensor, other: Tensor, weight: Tensor) -> Tensor:
+    """Features `weight` (B,) of the way from the one to the other; of masks what either shows."""
+    weight = weight.to(own.device).reshape(-1, *[1] * (own.ndim - 1))
+    if own.is_floating_point():
+        return torch.lerp(own, other, weight.to(own))
+    return own | (other & (weight > 0))
 
 
 ROOM = 1_000_000_000

@@ -53,7 +53,10 @@ Cond = Mapping[str, Tensor]
 number of classes itself means "none"; "x0" (B, C, H, W), the network's own last prediction, left
 out where there is none yet; "perturb" (B,) bool, rows whose self-attention is replaced by the
 identity; "text" (B, L) int64 tokens or (B, L, D) features of them, and "text_mask" (B, L) bool,
-False for padding. An empty caption means "none"."""
+False for padding; "pooled" (B, D), one vector of features for all the words. An empty caption means
+"none". "image" (B, C, H, W), a picture to make a sharper one from, and "image_noise" (B,), how
+noisy it is, as the network counts; "mask" (B, 1, H, W), 1 where a picture is to be filled in, and
+"masked" (B, C, H, W), the rest of it, as the codec encodes it."""
 
 
 class TextSizes(NamedTuple):
@@ -167,12 +170,18 @@ class Ask(NamedTuple):
     """What one picture is asked to show. Neither words nor label: anything.
 
     toward, weight: other words, and how much of the way to them to go, 0 to 1.
+    image: a picture to work from, (C, H, W) in [-1, 1], of the size of those the model makes.
+    image_noise: the time to which `image` was noised; 0 is clean.
+    mask: (1, H, W), 1 where `image` is to be filled in.
     """
 
     label: int | None = None
     words: str | None = None
     toward: str | None = None
     weight: float = 0.0
+    image: Tensor | None = None
+    image_noise: float = 0.0
+    mask: Tensor | None = None
 
 
 class Conditioner(Protocol):

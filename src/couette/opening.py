@@ -1,4 +1,5 @@
-"""What a path means: the model of a run, a checkpoint or an exact world, and models to guide by."""
+"""What a path means: the model of a run, a checkpoint, an exact world or another library, and
+models to guide by."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from couette import interop
 from couette.contracts import Denoise
 from couette.errors import InputError
-from couette.exact import is_exact, named
+from couette.exact import folder_of, is_exact, named
 from couette.guidance import Classify
 from couette.model import (
     ClassifierModel,
@@ -28,12 +30,13 @@ from couette.runtime import Runtime
 
 
 def open_model(given: str | Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
-    """The model that a user means: of a run, a checkpoint, a saved model, or an exact world.
+    """The model that a user means: of a run, a checkpoint, a saved model, an exact world, or
+    another library.
 
     The model of a run draws as the run's `config.yaml` says now; another as it was saved.
 
     Args:
-        given: the folder, or a world as `exact:digits`.
+        given: the folder, a world as `exact:digits`, or `owner/name` of the Hugging Face hub.
         average: the running average of the weights, where there is one; else the raw weights.
         runtime: where to put it.
 
@@ -42,10 +45,24 @@ def open_model(given: str | Path, *, average: bool = True, runtime: Runtime | No
     """
     if is_exact(given):
         return exact_model(named(given), runtime)
+    if interop.is_foreign(given):
+        return interop.load(given, runtime)
     path = Path(given)
+    interop.refuse_pickles(path)
     model = load_model(find_model(path), average=average, runtime=runtime)
     run = RunFolder(path)
     return drawn_as(model, run.config().sampling) if run.exists() else model
+
+
+def is_single(given: str | Path) -> bool:
+    """Whether it names a model that has no run, no checkpoints and one set of weights: an exact
+    world, or another library's."""
+    return is_exact(given) or interop.is_foreign(given)
+
+
+def home_of(given: str | Path) -> Path:
+    """The folder for what is drawn or measured of it, unless told otherwise."""
+    return folder_of(given) if is_exact(given) else interop.home_of(given)
 
 
 def open_whole(folder: Path, *, average: bool = True) -> None:

@@ -38,6 +38,7 @@ class Stream(IntEnum):
     PROBE = 8
     QUANTUM = 9
     POSTERIOR = 10
+    IMAGE = 11
     SAMPLING = 1 << 16
 
 

@@ -43,6 +43,18 @@ def test_dynamic_is_imagens() -> None:
     torch.testing.assert_close(got, theirs._threshold_sample(x0), rtol=1e-6, atol=1e-6)
 
 
+def test_dynamic_shrinks_by_no_more_than_it_may() -> None:
+    """`most` is what diffusers calls sample_max_value."""
+    x0 = 3 * draw(4, 1, 8, 8)
+    got = THRESHOLDS.bind(spec("dynamic", percentile=0.9, most=1.5))(x0, -1.0, 1.0)
+    torch.testing.assert_close(got, x0.clamp(-1.5, 1.5) / 1.5)
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDIMScheduler(
+        thresholding=True, dynamic_thresholding_ratio=0.9, sample_max_value=1.5
+    )
+    torch.testing.assert_close(got, theirs._threshold_sample(x0), rtol=1e-6, atol=1e-6)
+
+
 def test_dynamic_in_the_unit_range_is_the_same_picture() -> None:
     x0 = 3 * draw(4, 1, 8, 8)
     dynamic = THRESHOLDS["dynamic"]

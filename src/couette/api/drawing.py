@@ -32,12 +32,14 @@ def check_seed(seed: int) -> None:
 def load(
     path: str | Path, *, average: bool = True, device: str = "auto", dtype: str = "auto"
 ) -> Model:
-    """Load the model of a run, a checkpoint or a saved model, or make one of an exact world.
+    """Load the model of a run, a checkpoint or a saved model, or one in diffusers' layout; or make
+    one of an exact world.
 
     The model of a run draws as the run's `config.yaml` says now; another as it was saved.
 
     Args:
-        path: the folder, or a world as `exact:digits` (see `couette.exact`).
+        path: the folder, a world as `exact:digits` (see `couette.exact`), or `owner/name` of the
+            Hugging Face hub.
         average: the running average of the weights; False for the raw ones.
         device: "auto", "cpu", "cuda" or "mps".
         dtype: "auto", "float32" or "bfloat16".

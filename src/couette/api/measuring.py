@@ -20,7 +20,7 @@ from couette.evaluation.encoders import (
     write_measured,
 )
 from couette.evaluation.judge import Judge
-from couette.exact import folder_of, is_exact, named
+from couette.exact import is_exact, named
 from couette.laboratory import (
     Bench,
     Outcome,
@@ -32,6 +32,7 @@ from couette.laboratory import (
     searched,
 )
 from couette.model import AVERAGE, Model, load_autoencoder, load_encoder, read_config
+from couette.opening import home_of, is_single
 from couette.runs import RunFolder, find_model
 from couette.runtime import choose
 from couette.storage import check_writable
@@ -85,7 +86,7 @@ def evaluate(
     """
     check_seed(seed)
     path = Path(run)
-    if not is_exact(path):
+    if not is_single(path):
         kind = read_config(find_model(path)).objective.name
         if kind in ("autoencoder", "contrastive"):
             asked = {"count": count, "likelihood": likelihood or None, **settings}
@@ -99,7 +100,7 @@ def evaluate(
     drawn = {"average": list(models)[-1:], "raw": ["weights"], "both": list(models)}
     if weights not in drawn:
         raise UnknownName("choice of weights", weights, drawn)
-    where = Path(out) if out else folder_of(path) / "evaluation"
+    where = Path(out) if out else home_of(path) / "evaluation"
     check_writable(where)
     first = models["weights"]
     sampling = generate.sampling_of(first, **settings)
@@ -132,7 +133,7 @@ def _encoder(
     watch: Callable[[Part | Measured], None] | None,
 ) -> tuple[Measured, list[Path]]:
     """`evaluate` for models that draw nothing."""
-    where = Path(out) if out else folder_of(path) / "evaluation"
+    where = Path(out) if out else home_of(path) / "evaluation"
     check_writable(where)
     folder, average = find_model(path), weights != "raw"
     runtime = choose(parse(RuntimeConfig, {"device": device}, "the arguments of evaluate"))
@@ -209,7 +210,7 @@ def lab(
     sampling = generate.sampling_of(model, guidance=scales[0] if scales else None)
     asked = generate.in_turn(model, count) if label is None else generate.ask(model, count, label)
     chosen = [_spec(each) for each in samplers]
-    folder = Path(out) if out else folder_of(path) / "lab"
+    folder = Path(out) if out else home_of(path) / "lab"
     check_writable(folder)
     bench = Bench(model, asked, seed=seed, batch=batch, sampling=sampling, progress=progress)
     tried = planned(bench, chosen, [_spec(each) for each in grids], steps, scales)
@@ -262,7 +263,7 @@ def _spec(part: Spec | str) -> Spec:
 
 def _weights_of(path: Path, device: str) -> dict[str, Model]:
     """The raw weights of a model, and their average where there is one."""
-    if is_exact(path):
+    if is_single(path):
         return {"weights": load(path, device=device)}
     models = {"weights": load(path, average=False, device=device)}
     if (find_model(path) / AVERAGE).exists():

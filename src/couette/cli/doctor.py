@@ -16,7 +16,11 @@ import tyro
 from couette.cli.asking import parse_call
 
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors", "pydantic", "tyro", "matplotlib")
-_EXTRAS = {"datasets": "couette[data]", "diffusers": "couette[dev]"}
+_EXTRAS = {
+    "datasets": "couette[data]",
+    "diffusers": "couette[diffusers]",
+    "transformers": "couette[diffusers]",
+}
 
 
 def run(arguments: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Annotated, Any
 
 import tyro
@@ -17,6 +18,7 @@ from couette.errors import UnknownName
 from couette.exact import WORLDS
 from couette.figures import FIGURES
 from couette.guidance import GUIDANCE, THRESHOLDS
+from couette.interop import PIPELINES
 from couette.recipes import RECIPES
 from couette.registry import (
     CODECS,
@@ -63,6 +65,10 @@ FAMILIES: Mapping[str, Registry[Any]] = {
 
 _OTHER_DATA = """  or a folder of pictures
   or hf:owner/name, pictures of the Hugging Face hub (needs pip install couette[data])"""
+_OTHER_MODELS = """  or a run, a saved model, or one in diffusers' layout: a folder, or owner/name
+  of the Hugging Face hub (needs pip install couette[diffusers]):
+"""
+_OTHER_MODELS += fill(", ".join(PIPELINES), 100, initial_indent="  ", subsequent_indent="  ")
 
 
 def run(arguments: list[str]) -> int:
@@ -97,6 +103,8 @@ def _show(families: list[str], as_json: bool) -> int:
             print(f"  {name:<{width}}  {registry.summary(name)}{tail}")
         if each == "data":
             print(_OTHER_DATA)
+        if each == "worlds":
+            print(_OTHER_MODELS)
         print()
     return 0
 

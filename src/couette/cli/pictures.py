@@ -22,8 +22,8 @@ from couette.config import SamplingConfig, Spec
 from couette.contracts import Ask
 from couette.data import to_uint8
 from couette.errors import DataError, InputError
-from couette.exact import folder_of
 from couette.model import Model
+from couette.opening import home_of
 from couette.registry import GRIDS, GUIDANCE, SAMPLERS, THRESHOLDS, Registry
 from couette.render import columns_for, dye, grid, read_text, reverse_frames, save, save_gif, spread
 from couette.storage import check_writable, write_bytes
@@ -244,7 +244,7 @@ def placed(
 def _folder(source: Path) -> Path:
     """Where pictures of a model go: in the run's folder."""
     checkpoint = source.resolve().parent.name == "checkpoints"
-    return (source.resolve().parents[1] if checkpoint else folder_of(source)) / "pictures"
+    return (source.resolve().parents[1] if checkpoint else home_of(source)) / "pictures"
 
 
 def _free(

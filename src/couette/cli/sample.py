@@ -16,8 +16,9 @@ from couette.cli.notes import heard
 from couette.cli.options import DRAWING, normal_flags, spec_of, told
 from couette.cli.pictures import Drawing, written
 from couette.errors import InputError
-from couette.exact import is_exact, with_schedule
+from couette.exact import with_schedule
 from couette.model import AVERAGE
+from couette.opening import is_single
 from couette.runs import find_model
 
 Format = Literal["grid", "png", "npz", "gif"]
@@ -57,7 +58,8 @@ def sample(
     """Draw pictures from a trained model.
 
     Args:
-        model: a run, a checkpoint, a saved model, or an exact world: exact:digits, exact:FOLDER.
+        model: a run, a checkpoint, a saved model, an exact world (exact:digits, exact:FOLDER), or a
+            model in diffusers' layout: a folder, or owner/name of the Hugging Face hub.
         count: how many pictures.
         label: a class by name or number, or "each" for every class in turn.
         prompt: words, for a model that was trained on captions; several are taken in turn.
@@ -113,7 +115,7 @@ def sample(
 def weights_of(model: Path, asked: str) -> tuple[str | None, str | None]:
     """Which weights are drawn with, and which where nothing is asked: without an average the raw
     ones."""
-    if is_exact(model):
+    if is_single(model):
         return None, None
     if (find_model(model) / AVERAGE).exists():
         return asked, "average"

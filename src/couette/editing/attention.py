@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
+from couette.conditioners import Words
 from couette.contracts import Step
 from couette.editing.registry import EDITS, Edit, Scene
 from couette.errors import InputError
@@ -62,7 +63,7 @@ def reweigh(
     """
     model, words = scene.model, scene.model.conditioner.words
     within = any(isinstance(each, CrossAttention) for each in model.network.modules())
-    if words is None or not within:
+    if not isinstance(words, Words) or not within:
         raise InputError(
             "'reweigh' changes the attention of a network of Couette's to the words of its prompt, "
             "and this model has none."

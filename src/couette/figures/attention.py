@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from couette.conditioners import Words
 from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.errors import InputError
@@ -71,9 +72,17 @@ Maps = dict[tuple[str, int], Tensor]
 
 
 def looked(model: Model, prompt: str, sampling: SamplingConfig, seed: int) -> tuple[Tensor, Maps]:
-    """A picture (C, H, W) drawn for a prompt, and where it attended to each of its words."""
+    """A picture (C, H, W) drawn for a prompt, and where it attended to each of its words.
+
+    Raises:
+        InputError: a network that can't be looked into, or a single step.
+    """
     words = model.conditioner.words
-    assert words is not None
+    if not isinstance(words, Words):
+        raise InputError(
+            "'attention' looks into networks that were trained here; this one is of another "
+            "library, and can't be looked into."
+        )
     device = model.denoiser.runtime.device
     cond = {key: value.to(device) for key, value in model.conditioner([Ask(words=prompt)]).items()}
     seen: list[Tensor] = []

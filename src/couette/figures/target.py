@@ -14,13 +14,14 @@ from typing import Literal
 import torch
 
 from couette.codecs import Symmetric
-from couette.config import DataConfig, DiffusionConfig, RunConfig, RuntimeConfig
+from couette.config import DataConfig, DiffusionConfig, ModelConfig, RunConfig, RuntimeConfig
 from couette.contracts import Codec, Sizes
 from couette.data import Dataset, Splits, open_data
 from couette.data.hub import is_hub_name
 from couette.errors import InputError, UnknownName
-from couette.exact import folder_of, is_exact, named
+from couette.exact import is_exact, named
 from couette.figures.registry import Need
+from couette.interop import describe, is_foreign
 from couette.model import (
     Model,
     build_network,
@@ -28,12 +29,12 @@ from couette.model import (
     read_config,
     sizes_of,
 )
-from couette.opening import open_model
+from couette.opening import home_of, open_model
 from couette.registry import CODECS, DATASETS, RECIPES
 from couette.runs import RunFolder
 from couette.runtime import Runtime, choose
 
-Kind = Literal["run", "model", "exact", "recipe", "data", "nothing"]
+Kind = Literal["run", "model", "exact", "foreign", "recipe", "data", "nothing"]
 Fit = Callable[[RunConfig, Dataset], RunConfig]
 
 _RUNS = Path("runs")
@@ -43,6 +44,7 @@ _HELD: dict[Kind, frozenset[Need]] = {
     "run": frozenset({"config", "data", "log", "model", "network"}),
     "model": frozenset({"config", "model", "network"}),
     "exact": frozenset({"config", "data", "model"}),
+    "foreign": frozenset({"config", "model"}),
     "recipe": frozenset({"config", "data", "network"}),
     "data": frozenset({"data"}),
     "nothing": frozenset(),
@@ -109,15 +111,21 @@ class Target:
         """The folder that its figures go into, unless told otherwise."""
         if self.folder is not None:
             return self.folder.path
-        return folder_of(self.given) if self.kind == "exact" else Path()
+        return home_of(self.given) if self.kind in ("exact", "foreign") else Path()
 
     @property
     def described(self) -> str:
         """What it is, in words: "the data set 'digits'"."""
         if self.kind == "nothing":
             return "nothing"
-        words = {"data": "data set", "exact": "exact world"}
+        words = {"data": "data set", "exact": "exact world", "foreign": "model"}
         return f"the {words.get(self.kind, self.kind)} '{self.given}'"
+
+    @property
+    def _opened(self) -> str | Path:
+        """What its model is opened by."""
+        whole = self.kind in ("exact", "foreign")
+        return self.given if whole else self.weights or self.run.path
 
     @cached_property
     def model(self) -> Model:
@@ -126,8 +134,7 @@ class Target:
         Raises:
             CheckpointError and others: it is missing or damaged.
         """
-        given = self.given if self.kind == "exact" else self.weights or self.run.path
-        return open_model(given, average=self.average, runtime=choose(self.runtime))
+        return open_model(self._opened, average=self.average, runtime=choose(self.runtime))
 
     @cached_property
     def splits(self) -> Splits:
@@ -151,9 +158,8 @@ class Target:
     def codec(self) -> Codec:
         """Between pictures and what is noised, on the processor; as they are, in [-1, 1], for bare
         data."""
-        if self.latent and self.kind in ("run", "model"):
-            given = self.weights or self.run.path
-            return open_model(given, average=self.average, runtime=Runtime()).codec
+        if self.latent and self.kind in ("run", "model", "foreign"):
+            return open_model(self._opened, average=self.average, runtime=Runtime()).codec
         codec: Codec = Symmetric() if self.kind == "data" else CODECS.build(self.config.codec)
         return codec
 
@@ -174,6 +180,8 @@ class Target:
             return list(self.folder.facts().get("shape", ()))[1:] == [1, 1]
         if self.kind in ("model", "exact"):
             return self.model.is_points
+        if self.kind == "foreign":
+            return False
         return self.kind in ("data", "recipe") and self.splits.train.points
 
     @cached_property
@@ -280,6 +288,8 @@ def _find(given: str | None) -> Target:
         return Target(given, "run", run.config(), run)
     if (path / "model.json").is_file():
         return _saved(given, path)
+    if given not in DATASETS and is_foreign(given) and not is_hub_name(given):
+        return Target(given, "foreign", _settings(describe(given)))
     if given in RECIPES:
         return Target(given, "recipe", RECIPES[given]())
     distant = is_hub_name(given) and path.parent != _RUNS
@@ -293,8 +303,12 @@ def _saved(given: str, path: Path) -> Target:
     run = RunFolder(path.resolve().parent.parent)
     if path.resolve().parent.name == "checkpoints" and run.exists():
         return Target(given, "run", run.config(), run, path)
-    model = read_config(path)
-    config = RunConfig(
+    return Target(given, "model", _settings(read_config(path)), None, path)
+
+
+def _settings(model: ModelConfig) -> RunConfig:
+    """The settings of a model as those of a run, as far as it has them."""
+    return RunConfig(
         recipe=model.recipe,
         objective=model.objective,
         codec=model.codec,
@@ -302,7 +316,6 @@ def _saved(given: str, path: Path) -> Target:
         network=model.network,
         sampling=model.sampling,
     )
-    return Target(given, "model", config, None, path)
 
 
 def _runs_near(path: Path) -> list[str]:

@@ -6,9 +6,11 @@ network → guidance → editor → threshold, and where each picture's noise co
 | `asking.py` | what each picture is to show |
 | `settings.py` | how pictures are drawn: the model's own way, with what is changed of it |
 | `drawing.py` | steps and pictures |
+| `cascading.py` | one model's pictures, enlarged by another |
 """
 
 from couette.generate.asking import ask, in_turn
+from couette.generate.cascading import cascade
 from couette.generate.drawing import (
     Drive,
     Editor,
@@ -28,6 +30,7 @@ __all__ = [
     "KeyedNoise",
     "Walk",
     "ask",
+    "cascade",
     "finished",
     "guided",
     "in_turn",

@@ -36,16 +36,19 @@ def dynamic(
     high: float,
     *,
     percentile: Annotated[float, Field(gt=0, le=1)] = 0.995,
+    most: Annotated[float | None, Field(ge=1)] = None,
 ) -> Tensor:
     """Clamped at a percentile of each picture, then shrunk (Saharia et al. 2022, sec. 2.3).
 
-    With pictures in [−1, 1]: clamp(x0, −s, s)/s, where s is that percentile of |x0|, at least 1.
-    When to use it: with strong guidance of pixels, where clamping alone saturates.
+    With pictures in [−1, 1]: clamp(x0, −s, s)/s, where s is that percentile of |x0|, at least 1
+    and, where given, at most `most` (1.5 in DeepFloyd IF). When to use it: with strong guidance of
+    pixels, where clamping alone saturates.
     """
     middle, half = (low + high) / 2, (high - low) / 2
     centred = (x0 - middle) / half
     sizes = centred.abs().flatten(1).float()
     # A picture at a time: torch.quantile takes no more than 16 million values.
-    limits = torch.stack([each.quantile(percentile) for each in sizes]).clamp(min=1)
+    limits = torch.stack([each.quantile(percentile) for each in sizes])
+    limits = limits.clamp(min=1, max=most)
     limit = limits.to(x0).reshape(-1, *[1] * (x0.ndim - 1))
     return centred.clamp(-limit, limit) / limit * half + middle

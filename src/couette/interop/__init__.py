@@ -1,1 +1,40 @@
-"""Models of other libraries, and ours for them: the only place that knows what those look like."""
+"""Models of other libraries as ours, and ours for them.
+
+Any folder or hub name in the layout of diffusers is a model here:
+
+    model = interop.load("CompVis/stable-diffusion-v1-4", runtime)   # or a folder
+
+The one place that imports diffusers and transformers, and only where a model needs them. Class
+names in a config choose from closed tables; weights are read from safetensors alone; nothing is
+unpickled, and no file names what is imported.
+
+| file | what it holds |
+|---|---|
+| `places.py` | what a name means: a folder here, or a model of the hub |
+| `hub.py` | a model of the hub, fetched |
+| `folders.py` | a model's folder: checked JSON, checked weights |
+| `libraries.py` | diffusers and transformers: imported late, their classes by a closed table |
+| `schedulers.py` | a scheduler's config as schedule, parameterization, grid and threshold |
+| `networks.py` | their networks as ours: (x, told, cond) |
+| `encoders.py` | their encoders of words |
+| `codecs.py` | their autoencoder as a codec |
+| `pictures.py` | pictures to work from: to be enlarged, or filled in |
+| `families/` | from a folder to what the model is and to its parts, a kind of pipeline a file |
+| `loading.py` | the model |
+| `exports.py`, `to_diffusers.py`, `to_onnx.py` | ours, for others |
+"""
+
+from couette.interop.families import PIPELINES
+from couette.interop.loading import describe, load
+from couette.interop.pictures import enlarging
+from couette.interop.places import home_of, is_foreign, refuse_pickles
+
+__all__ = [
+    "PIPELINES",
+    "describe",
+    "enlarging",
+    "home_of",
+    "is_foreign",
+    "load",
+    "refuse_pickles",
+]

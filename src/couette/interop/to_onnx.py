@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from couette.codecs import Latents
+from couette.conditioners import Words
 from couette.config import STATES, SamplingConfig
 from couette.errors import CouetteError, InputError
 from couette.interop.exports import Export, card_for
@@ -113,7 +114,7 @@ def to_onnx(model: Model, folder: Path, *, card: str | None = None) -> Export:
     """
     check_onnx()
     inputs, about = _inputs(model), _about(model)
-    words = model.conditioner.words
+    words = _words(model)
     network = _Network(model.network, [i.name for i in inputs[2:]], words.reader if words else None)
     graphs = {NETWORK: _graph(network, inputs, "output")}
     if isinstance(model.codec, Latents):
@@ -141,6 +142,20 @@ def _normal(shape: Sequence[int], batch: int = 2) -> Tensor:
     return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
 
 
+def _words(model: Model) -> Words | None:
+    """How captions are told to the model; None where they are not.
+
+    Raises:
+        InputError: they are told as another library does.
+    """
+    words = model.conditioner.words
+    if words is None or isinstance(words, Words):
+        return words
+    raise InputError(
+        "ONNX is written of networks that were trained here; this model is of another library."
+    )
+
+
 def _inputs(model: Model) -> list[_Input]:
     """What the network is given, two rows of each: x, the time, then all that it can be told."""
     wants = model.denoiser.network.wants
@@ -151,7 +166,7 @@ def _inputs(model: Model) -> list[_Input]:
     classes = len(model.config.classes)
     if "label" in wants:
         inputs.append(_Input("label", torch.tensor([0, classes])))
-    words = model.conditioner.words
+    words = _words(model)
     if words is not None:
         tokens = words.tokenizer(["a", ""], words.length)
         inputs += [_Input("text", tokens.ids), _Input("text_mask", tokens.mask)]

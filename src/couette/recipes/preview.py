@@ -9,6 +9,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from couette.conditioners import Words
 from couette.config import ModelConfig, SamplingConfig
 from couette.contracts import Ask, Level
 from couette.data import Dataset, to_float
@@ -93,7 +94,7 @@ def matched(models: dict[str, Model], data: Dataset) -> Image:
     sheets = {}
     for name, each in models.items():
         network, words = cast(Clip, each.network), each.conditioner.words
-        assert words is not None
+        assert isinstance(words, Words)
         runtime = each.denoiser.runtime
         found = embed_texts(network, words, texts, runtime)
         best = zero_shot(embed_pictures(network, data, shown, runtime), found)

@@ -1,0 +1,196 @@
+"""A model's folder in the layout of diffusers: JSON of a closed shape, weights only as safetensors.
+
+model_index.json     the kind of pipeline, and the class of each part
+unet/ vae/ …         a part each: config.json, and its weights
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from couette.errors import CheckpointError
+from couette.storage import check_header, read_json, read_tensors
+
+INDEX = "model_index.json"
+CONFIG = "config.json"
+SCHEDULER = "scheduler_config.json"
+_PICKLED = re.compile(r"(?i).*\.(ckpt|pt|pth|pkl|pickle)|.*model.*\.bin")
+
+_WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_)?model(?:\.(?P<early>\w+))?(?:-\d+-of-\d+)?(?:\.(?P<late>\w+))?"
+    r"\.safetensors"
+)
+MOST_LAYERS = 1_000
+"""More than any network has, and few enough to be built in no time."""
+
+_FOREIGN = ("auto_map", "quantization_config", "custom_pipelines")
+"""What a config may hold to have further code imported."""
+
+
+def is_pickled(name: str) -> bool:
+    """Whether a file, by its name, may run code when its weights are read."""
+    return bool(_PICKLED.fullmatch(name))
+
+
+class Folder:
+    """A model on disk.
+
+    Args:
+        path: a pipeline's folder, or that of a single network.
+        given: what the user called it.
+    """
+
+    def __init__(self, path: Path, given: str) -> None:
+        self.path, self.given = path, given
+        self.single = not (path / INDEX).exists()
+        self.index = fields_of(path / (CONFIG if self.single else INDEX))
+
+    @property
+    def kind(self) -> str:
+        """The class of the pipeline, or of the single network, by its name."""
+        return str(self.index.get("_class_name", ""))
+
+    def part(self, name: str) -> Path:
+        """The folder of a part; of a single network its own."""
+        return self.path if self.single and name in ("unet", "transformer") else self.path / name
+
+    def has(self, name: str) -> bool:
+        """Whether the pipeline has this part; optional ones are listed as null."""
+        return bool((self.index.get(name) or (None,))[0]) and self.part(name).is_dir()
+
+    def config(self, name: str) -> dict[str, Any]:
+        """The config of a part.
+
+        Raises:
+            CheckpointError: it is missing or damaged, or wants code of its own.
+        """
+        return fields_of(self.part(name) / CONFIG)
+
+    def scheduler(self, name: str = "scheduler") -> dict[str, Any] | None:
+        """The config of a scheduler; None where a single network has none beside it."""
+        for path in (self.path / name / SCHEDULER, self.path / SCHEDULER):
+            if path.exists() or (not self.single and path.parent.name == name):
+                return fields_of(path)
+        return None
+
+
+def fields_of(path: Path) -> dict[str, Any]:
+    """A config.
+
+    Raises:
+        CheckpointError: it is missing or damaged, wants code of its own, or asks for more layers
+            than any network has.
+    """
+    fields = read_json(path)
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{path} is not a table of settings; it is damaged.")
+    for key in _FOREIGN:
+        if fields.get(key):
+            raise CheckpointError(
+                f"{path} has '{key}', which asks for code beyond the classes known here; use a "
+                "copy of the model that was saved without it."
+            )
+    for key, value in fields.items():
+        if "layers" in key and _largest(value) > MOST_LAYERS:
+            raise CheckpointError(
+                f"{path} asks for {key}={value}, and no network has over {MOST_LAYERS:,} layers; "
+                "it is damaged."
+            )
+    return fields
+
+
+def _largest(value: Any) -> float:
+    """The largest number in a setting."""
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int | float) else 0
+
+
+def choose_weights(names: Iterable[str], where: str) -> tuple[str | None, list[str]]:
+    """Which of a part's files hold its weights, and the variant they are of: plain ones before
+    those in half the bytes ("fp16"), and these before any other.
+
+    Args:
+        names: of the files in its folder.
+        where: that folder, for messages.
+
+    Raises:
+        CheckpointError: there are none as safetensors.
+    """
+    names = sorted(names)
+    variants: dict[str, list[str]] = {}
+    for name in names:
+        if found := _WEIGHTS.fullmatch(name):
+            variants.setdefault(found["early"] or found["late"] or "", []).append(name)
+    if not variants:
+        raise CheckpointError(_without_safetensors(names, where))
+    variant = min(variants, key=lambda each: (each != "", each != "fp16", each))
+    return variant or None, variants[variant]
+
+
+def _without_safetensors(names: Iterable[str], where: str) -> str:
+    pickled = [name for name in names if is_pickled(name)]
+    if not pickled:
+        return f"{where} holds no weights; fetch the whole model again."
+    return (
+        f"{where} has its weights only as {pickled[0]}, a pickle, which may run code when it is "
+        "read, so it is not opened; take a copy with .safetensors, or convert it on a machine that "
+        "you can spare: load it there with diffusers and save it with save_pretrained(…, "
+        "safe_serialization=True)."
+    )
+
+
+def checked_weights(folder: Path) -> tuple[str | None, list[Path]]:
+    """The files that hold a part's weights, their headers looked at, and their variant.
+
+    Raises:
+        CheckpointError: missing, pickled or damaged ones, or an index that names others.
+    """
+    try:
+        names = [each.name for each in folder.iterdir() if each.is_file()]
+    except OSError as error:
+        raise CheckpointError(f"{folder} can't be read: {error.strerror}.") from None
+    if "adapter_config.json" in names:
+        raise CheckpointError(
+            f"{folder} holds an adapter of another model, not a model; merge it there first."
+        )
+    variant, files = choose_weights(names, str(folder))
+    for name in names:
+        if ".safetensors.index." in name and name.endswith(".json"):
+            _check_index(folder / name, names)
+    for name in files:
+        try:
+            check_header(folder / name)
+        except OSError as error:
+            raise CheckpointError(f"{folder / name} can't be read: {error.strerror}.") from None
+    return variant, [folder / name for name in files]
+
+
+def _check_index(path: Path, names: list[str]) -> None:
+    """Refuse a list of shards that leads elsewhere, or to files that are not there."""
+    shards = fields_of(path).get("weight_map")
+    if not isinstance(shards, Mapping):
+        raise CheckpointError(f"{path} is damaged; fetch the model again.")
+    for name in dict.fromkeys(shards.values()):
+        if name not in names or not str(name).endswith(".safetensors"):
+            raise CheckpointError(
+                f"{path} names the weights {name!r}, and there are no such safetensors beside it; "
+                "fetch the model again."
+            )
+
+
+def tensors_of(folder: Path) -> dict[str, Tensor]:
+    """All weights of a part, by name.
+
+    Raises:
+        CheckpointError: as `checked_weights`, or a damaged file.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in checked_weights(folder)[1]:
+        tensors |= read_tensors(path)
+    return tensors

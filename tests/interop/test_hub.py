@@ -1,0 +1,132 @@
+"""Models of the hub, from a server on this machine that answers as the hub does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from couette.errors import CheckpointError
+from couette.opening import open_model
+from interop import small_pipelines as small
+
+constants = pytest.importorskip("huggingface_hub.constants")
+SHA = "0" * 39 + "1"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers for `some/model`, out of a folder; `gated/model` is handed to nobody."""
+
+    folder: ClassVar[Path]
+    asked: ClassVar[list[str]]
+
+    def log_message(self, *words: object) -> None:
+        """Nothing."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        type(self).asked.append(f"{self.command} {path}")
+        if "gated/model" in path:
+            self.answer(403, b"{}", {"X-Error-Code": "GatedRepo"})
+        elif "some/model" not in path:
+            self.answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
+        elif path.startswith("/api/"):
+            files = [p for p in sorted(self.folder.rglob("*")) if p.is_file()]
+            names = [str(p.relative_to(self.folder)) for p in files]
+            listed = [{"rfilename": name} for name in names]
+            told = {"id": "some/model", "sha": SHA, "siblings": listed, "private": False}
+            if "/tree/" in path:
+                entries = [
+                    {"type": "file", "path": n, "size": p.stat().st_size, "oid": SHA}
+                    for n, p in zip(names, files, strict=True)
+                ]
+                self.answer(200, json.dumps(entries).encode(), {})
+            else:
+                self.answer(200, json.dumps(told).encode(), {})
+        else:
+            data = (self.folder / path.partition("/resolve/")[2].partition("/")[2]).read_bytes()
+            tag = hashlib.sha256(data).hexdigest()
+            self.answer(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": SHA})
+
+    def answer(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
+    """The server, which the library asks from now on; its cache is empty."""
+    small.pixels(tmp_path / "served")
+    (tmp_path / "served/unet/diffusion_pytorch_model.bin").write_bytes(b"a pickle")
+    (tmp_path / "served/README.md").write_text("not needed")
+    Hub.folder, Hub.asked = tmp_path / "served", []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_is_fetched_once(hub: ThreadingHTTPServer) -> None:
+    model = open_model("some/model")
+    assert model.shape == (3, 8, 8)
+    files = [each for each in Hub.asked if each.startswith("GET /some/")]
+    assert [each.partition("/resolve/")[2].partition("/")[2] for each in sorted(files)] == [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+    ]
+    Hub.asked.clear()
+    open_model("hf:some/model")
+    assert [each for each in Hub.asked if each.startswith("GET /some/")] == []
+    # Where the hub can't be reached, what was fetched serves.
+    hub.shutdown()
+    hub.server_close()
+    assert open_model("some/model").config == model.config
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gated/model", "accepted its terms: do so on its page.*hf auth login.*HF_TOKEN"),
+        ("no/model", "There is no folder 'no/model', and the Hugging Face hub has no such.*TOKEN"),
+    ],
+)
+def test_what_the_hub_refuses(hub: ThreadingHTTPServer, name: str, told: str) -> None:
+    with pytest.raises(CheckpointError, match=told):
+        open_model(name)
+
+
+def test_pickles_are_not_even_fetched(hub: ThreadingHTTPServer) -> None:
+    (Hub.folder / "unet/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"some/model/unet has its weights only as .*bin"):
+        open_model("some/model")
+    assert [each for each in Hub.asked if each.startswith("GET /some/")] == []
+
+
+def test_without_network(hub: ThreadingHTTPServer) -> None:
+    hub.shutdown()
+    hub.server_close()
+    told = "There is no folder 'some/model', and it could not be had .*check the name and the netw"
+    with pytest.raises(CheckpointError, match=told):
+        open_model("some/model")
