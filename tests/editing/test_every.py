@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ class Case(NamedTuple):
     model: Model
     asked: dict[str, Any]
 
+
+INTEROP = ("stable", "filling", "ddpm")
+"""Models of diffusers."""
 
 TINY = {"network": "unet:size=tiny,width=8,blocks=1", "training": {"batch": 8}}
 
@@ -52,7 +56,17 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     )
     for _ in run.run():
         pass
-    return {
+    others = {}
+    if find_spec("diffusers") and find_spec("transformers"):
+        from interop.small_pipelines import pixels, stable
+
+        for name, inside in (("stable", 4), ("filling", 9)):
+            stable(out / name, inside)
+            asked = {"prompt": ("a red cat", "two blue dogs"), "guidance": 2.0}
+            others[name] = Case(api.load(out / name), asked)
+        pixels(out / "ddpm")
+        others["ddpm"] = Case(api.load(out / "ddpm"), {})
+    return others | {
         "exact": Case(model_of(gaussian()), {}),
         "pixels": Case(api.load(plain.path), {}),
         "classes": Case(api.load(classes.path), {"label": ("1", "2"), "guidance": 2.0}),
@@ -86,6 +100,10 @@ REFUSED = {
     ("pixels", "reweigh"): "this model has none",
     ("classes", "reweigh"): "this model has none",
     ("words", "anagram"): "works on latents",
+    ("stable", "anagram"): "works on latents",
+    # What fills in pictures must be given one, and does nothing else.
+    **{("filling", e): "fills in|latents" for e in PLAIN if e not in ("inpaint", "outpaint")},
+    **{(name, "reweigh"): "this model has none" for name in INTEROP},
 }
 
 
@@ -93,10 +111,12 @@ def test_every_edit_is_in_the_table() -> None:
     assert PLAIN.keys() == set(EDITS)
 
 
-@pytest.mark.parametrize("name", ["exact", "pixels", "classes", "words"])
+@pytest.mark.parametrize("name", ["exact", "pixels", "classes", "words", *INTEROP])
 @pytest.mark.parametrize("edit", list(EDITS))
 def test_every_edit_on_every_model(edit: str, name: str, cases: dict[str, Case]) -> None:
     """What comes out has the model's size and is finite; or why it can't be is said."""
+    if name not in cases:
+        pytest.skip("needs the extra couette[diffusers]")
     model, asked = cases[name]
     config = model.config
     count = {0: 0, 1: 1}[EDITS.trait(edit, "pictures")]

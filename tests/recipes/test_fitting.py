@@ -20,6 +20,15 @@ def test_a_batch_that_is_not_given_is_sized_from_the_data(count: int, batch: int
     assert fit(default(), pictures(count)).training.batch == batch
 
 
+def test_few_minutes_of_a_processor_are_spent_on_more_steps() -> None:
+    config = default().replace(runtime={"device": "cpu"})
+    for minutes, batch in ((1.0, 32), (2.0, 32), (2.1, 128), (5.0, 128)):
+        short = config.replace(training={"minutes": minutes})
+        assert fit(short, pictures(20_000)).training.batch == batch
+    steps = config.replace(training={"minutes": None, "steps": 100})
+    assert fit(steps, pictures(20_000)).training.batch == 128
+
+
 def test_a_batch_that_is_given_stands_and_a_fitted_config_is_left_alone() -> None:
     config = default().replace(training={"batch": 7})
     fitted = fit(config, pictures(50))

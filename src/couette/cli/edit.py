@@ -39,7 +39,7 @@ Edits:
 """
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
-_NOT_SHARED = ("model", "label", "toward", "weight", "count", "schedule")
+_NOT_SHARED = ("model", "label", "toward", "weight", "count", "schedule", "enlarge")
 """Flags of `sample` that an edit has otherwise, or not."""
 
 _OWN: dict[str, Any] = {
@@ -121,7 +121,7 @@ def carry(
             scene.sampling,
             found.seed,
             *weights_of(model, found.weights),
-            {
+            edit={
                 "name": name,
                 "settings": json.loads(json.dumps(spec.settings, default=str)),
                 "labels": list(scene.labels),

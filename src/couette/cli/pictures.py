@@ -46,6 +46,7 @@ class Drawing:
     Attributes:
         weights: "average" or "raw"; None where a model has no weights.
         usual: which of them are drawn with where nothing is asked.
+        enlarged: the hash of the model that enlarged the pictures, where one did.
         edit: what else makes the pictures again, where they are edits.
     """
 
@@ -54,6 +55,7 @@ class Drawing:
     seed: int
     weights: str | None
     usual: str | None
+    enlarged: str | None = None
     edit: Mapping[str, Any] | None = None
 
     def text(self, asked: Sequence[Ask], first: int = 0) -> Text:
@@ -92,6 +94,7 @@ class Drawing:
             "step": config.step,
             "weights": self.weights,
             "model": self._digest,
+            **({"enlarged": self.enlarged} if self.enlarged else {}),
             **({"edit": dict(self.edit)} if self.edit else {}),
         }
         return {"parameters": line, "couette": json.dumps(own, ensure_ascii=False)}
@@ -170,8 +173,11 @@ def written(
     batch: int,
     metadata: bool,
     first: int = 0,
+    second: Model | None = None,
 ) -> list[Path]:
-    """Draw what is asked and write it; `first` is the index of the first picture.
+    """Draw what is asked and write it.
+
+    `first` is the index of the first picture; `second` a model that enlarges what is drawn.
 
     Where no place is given, what is there already is left, unless its metadata say that it is the
     same picture.
@@ -185,12 +191,19 @@ def written(
     def text(part: Sequence[Ask], index: int = 0) -> Text:
         return drawing.text(part, first + index) if metadata else {}
 
+    if second is not None and format == "gif":
+        raise InputError("A film shows the steps of one model; leave out --enlarge.")
     path = placed(drawing, asked, source, out, format, metadata, first)
     if format == "gif":
         return [_animation(model, asked, sampling, seed, first, path)]
-    batches = generate.pictures(
-        model, asked, seed=seed, first=first, batch=batch, sampling=sampling
-    )
+    if second is None:
+        batches = generate.pictures(
+            model, asked, seed=seed, first=first, batch=batch, sampling=sampling
+        )
+    else:
+        batches = generate.cascade(
+            model, second, asked, seed=seed, index=first, batch=batch, sampling=(sampling, None)
+        )
     if format == "png":
         return list(_files(batches, path, lambda index: text([asked[index]], index)))
     drawn = torch.cat(list(batches))

@@ -63,6 +63,7 @@ class Told(BaseModel):
     sampling: SamplingConfig
     step: int = 0
     weights: str | None = None
+    enlarged: str | None = None
     model: str
     edit: Edited | None = None
 
@@ -137,16 +138,22 @@ def _sampled(path: Path, told: Told, flags: list[str]) -> int:
     )
     if found.picture:
         raise InputError(f"{path} was drawn from noise alone; leave out --picture.")
+    if told.enlarged and found.enlarge is None:
+        raise InputError(
+            f"{path} was enlarged by a second model; give that as --enlarge, or another picture."
+        )
     source, model = _model(path, told, found.model, found.device)
+    second = None if found.enlarge is None else api.load(found.enlarge, device=found.device)
+    enlarged = None if second is None else digest_of(second.network)
     sampling = _changed(model, told.sampling, found)
     if found.label is not None or found.prompt is not None:
         asked = generate.ask(model, found.count, found.label, sampling, found.prompt)
     else:
         asked = _asked(model, told, found.count)
-    drawing = Drawing(model, sampling, found.seed, *weights_of(source, told.weights or "average"))
-    paths = written(
-        drawing, asked, source, found.out, found.format, found.batch, found.metadata, told.first
-    )
+    weights = weights_of(source, told.weights or "average")
+    drawing = Drawing(model, sampling, found.seed, *weights, enlarged)
+    where = (source, found.out, found.format, found.batch, found.metadata)
+    paths = written(drawing, asked, *where, told.first, second)
     report(paths, len(asked), found.seed, time.monotonic() - begun, [], found.as_json)
     return 0
 

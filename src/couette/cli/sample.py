@@ -14,7 +14,7 @@ from couette.api.drawing import check_seed
 from couette.cli.asking import parse_call
 from couette.cli.notes import heard
 from couette.cli.options import DRAWING, normal_flags, spec_of, told
-from couette.cli.pictures import Drawing, written
+from couette.cli.pictures import Drawing, digest_of, written
 from couette.errors import InputError
 from couette.exact import with_schedule
 from couette.model import AVERAGE
@@ -46,6 +46,7 @@ def sample(
     steps: int | None = None,
     threshold: str | None = None,
     reuse: int | None = None,
+    enlarge: str | None = None,
     seed: int = 0,
     batch: int = 64,
     out: Path | None = None,
@@ -77,6 +78,8 @@ def sample(
             dynamic:percentile=0.995.
         reuse: evaluations that share the network's coarse features: faster, slightly other
             pictures; 1 shares nothing.
+        enlarge: a model that was trained to enlarge what this one draws, such as DeepFloyd IF's
+            second stage.
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
         out: a file (grid, npz, gif) or a folder (png); in the run's folder when not given.
@@ -106,8 +109,10 @@ def sample(
         if batch < 1:
             raise InputError(f"A batch holds at least one picture, not {batch}.")
         asked = generate.ask(held, count, label, sampling, prompt, toward, weight)
-        drawing = Drawing(held, sampling, seed, *weights_of(model, weights))
-        paths = written(drawing, asked, model, out, format, batch, metadata)
+        second = None if enlarge is None else api.load(enlarge, device=device)
+        enlarged = None if second is None else digest_of(second.network)
+        drawing = Drawing(held, sampling, seed, *weights_of(model, weights), enlarged)
+        paths = written(drawing, asked, model, out, format, batch, metadata, second=second)
     report(paths, count, seed, time.monotonic() - begun, notes, as_json)
     return 0
 

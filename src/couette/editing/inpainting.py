@@ -115,9 +115,12 @@ def inpainted(
     """The edit that makes a picture (1, C, H, W) new where a mask (1, 1, H, W) says so."""
     known = scene.encoded(picture)
     hole = sent(masks.shrunk(mask, scene.model.shape), scene.device)
+    asks = scene.asks()
+    if "mask" in scene.model.denoiser.network.wants:  # it was trained to fill in
+        asks = [each._replace(image=picture[0], mask=mask[0]) for each in asks]
     way = replaced(known, hole) if method == "replace" else repaint(known, hole, jump, resample)
     return Edit(
-        scene.asks(),
+        asks,
         editor=lambda denoise: Masked(denoise, known, hole),
         drive=way,
         before=shown,

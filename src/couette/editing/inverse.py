@@ -22,7 +22,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from couette.codecs import Latents
 from couette.config import Spec
 from couette.contracts import Codec, Cond, Corruption, Denoise, Level, Prediction, Step
 from couette.editing.operators import Kept, Operator
@@ -219,7 +218,7 @@ def restored(
             "decoder is not linear; use --method ddnm or dps."
         )
     config = scene.model.config
-    through = scene.model.codec if isinstance(scene.model.codec, Latents) else None
+    through = scene.model.codec if scene.latent else None
     found: Operator = OPERATORS.build(operator, (config.channels, *scene.size))
     truth = scene.picture if degrade else None
     clean = found.apply(truth if truth is not None else torch.zeros_like(scene.pictures[0]))

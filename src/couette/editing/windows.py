@@ -9,7 +9,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from couette.codecs import Latents
 from couette.contracts import Cond, Corruption, Denoise, Prediction
 from couette.editing.registry import EDITS, Edit, Scene
 from couette.errors import InputError
@@ -146,7 +145,7 @@ def panorama(
             scene.asks(),
             editor=lambda denoise: Windowed(denoise, window, (steps[0], steps[1]), tile),
             shape=shape,
-            decode=round_about if tile and isinstance(codec, Latents) else None,
+            decode=round_about if tile and scene.latent else None,
             views={"": lambda x: x, "laid twice": lambda x: x.repeat(1, 1, 2, 2)} if tile else {},
         )
     ]

@@ -25,6 +25,7 @@ def cascade(
     asked: Sequence[Ask],
     *,
     seed: int = 0,
+    index: int = 0,
     batch: int = 64,
     noise: float = 0.251,
     sampling: tuple[SamplingConfig | None, SamplingConfig | None] = (None, None),
@@ -36,6 +37,7 @@ def cascade(
         first, second: such as DeepFloyd IF's stages I and II.
         asked: what each picture is asked to show.
         seed: picture i of a seed is the same in any batch.
+        index: of the first picture.
         batch: how many are drawn at once.
         noise: the time to which the small pictures are noised before they are enlarged.
         sampling: how each model draws; its own way where None.
@@ -54,8 +56,8 @@ def cascade(
     batch = min(together(each, batch) for each in used)
     for start in range(0, len(asked), batch):
         part = asked[start : start + batch]
-        run = steps(first, part, seed=seed, first=start, sampling=used[0])
+        run = steps(first, part, seed=seed, first=index + start, sampling=used[0])
         small = finished(first, deque(run, maxlen=1).pop().x)
-        told = enlarging(second, small, part, seed=seed, first=start, noise=noise)
-        run = steps(second, told, seed=seed | _SECOND, first=start, sampling=used[1])
+        told = enlarging(second, small, part, seed=seed, first=index + start, noise=noise)
+        run = steps(second, told, seed=seed | _SECOND, first=index + start, sampling=used[1])
         yield finished(second, deque(run, maxlen=1).pop().x)

@@ -7,6 +7,7 @@ from couette.data import Dataset
 from couette.errors import ConfigError, ShapeError
 from couette.model import without_memory
 from couette.registry import CHAINS, CODECS, NETWORKS, PARTS
+from couette.runtime import device_of
 
 AUTO = "auto"
 
@@ -36,7 +37,8 @@ def fit(config: RunConfig, data: Dataset) -> RunConfig:
             "in the plane; leave out --network."
         )
     if not config.training.batch:
-        config = config.replace(training={"batch": batch_for(data)})
+        minutes, card = config.training.minutes, device_of(config.runtime.device) != "cpu"
+        config = config.replace(training={"batch": batch_for(data, None if card else minutes)})
     for path, registry in PARTS.items():
         group, _, name = path.rpartition(".")
         explicit = registry.explicit(getattr(getattr(config, group) if group else config, name))
@@ -48,10 +50,16 @@ def fit(config: RunConfig, data: Dataset) -> RunConfig:
     return config
 
 
-def batch_for(data: Dataset) -> int:
+SHORT = 2.0
+"""Minutes of a processor in which a batch of 128 makes too few steps."""
+
+
+def batch_for(data: Dataset, minutes: float | None = None) -> int:
     """The default batch for these data: few pictures are passed so often that more, smaller steps
-    serve them better."""
-    return 32 if len(data) < 1_000 else 64 if len(data) < 10_000 else 128
+    serve them better, and so do they where a processor has few minutes for all of them."""
+    if len(data) < 1_000 or (minutes is not None and minutes <= SHORT):
+        return 32
+    return 64 if len(data) < 10_000 else 128
 
 
 def network_for(data: Dataset, *, latent: bool = False) -> Spec:
