@@ -22,7 +22,7 @@ from benchmarks.timing import Case, Goal, interleaved, report
 
 DATA = Path(os.environ.get("DATA", "mnist"))
 COUNT = os.environ.get("COUNT", "1000")
-SHARES = (40, 20, 10, 4, 1)
+SHARES = tuple(map(int, os.environ.get("SHARES", "20,10,4,1").split(",")))
 STEPS = int(os.environ.get("STEPS", "20"))
 LARGE = ("course-unet", "course-unet-time", "berkeley-time", "berkeley-class", "denoiser", "ddpm")
 

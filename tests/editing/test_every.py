@@ -226,6 +226,7 @@ def test_points_and_states_are_not_edited() -> None:
         couette.edit("exact:gaussians", "img2img")
 
 
+@pytest.mark.slow
 def test_a_judge_reads_what_was_asked_for() -> None:
     """The ideal denoiser draws real digits; an anagram of a digit seen twice alike is one."""
     row, other = (
