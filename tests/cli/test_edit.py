@@ -194,6 +194,32 @@ class TestReplay:
         told = json.loads(read_text("other.png")["couette"])
         assert told["edit"]["settings"] == {"strength": [0.2]} and told["count"] == 1
 
+    def test_files_are_known_by_name_alone(self, shell: Shell, run: Path, picture: Path) -> None:
+        Path("deep").mkdir()
+        mask = np.zeros((8, 8), dtype=np.uint8)
+        mask[:4] = 255
+        Image.fromarray(mask).save("deep/mask.png")
+        order = np.arange(64)[::-1].tolist()
+        Path("deep/order.json").write_text(json.dumps(order), encoding="utf-8")
+        view = f"permutation:file={Path('deep/order.json').resolve()}"
+        for arguments in (
+            ("inpaint", picture, "--mask", Path("deep/mask.png").resolve()),
+            ("anagram", "--view", "identity", view),
+            ("hybrid", "--parts", f"mask:file={Path('deep/mask.png').resolve()}"),
+        ):
+            made = f"{arguments[0]}.png"
+            result = shell("edit", run, *arguments, "--steps", 2, "--count", 1, "--out", made)
+            assert result.code == 0, result
+            assert "deep" not in read_text(made)["couette"]
+            assert "is not there" in shell.refused("replay", made, "--model", run)
+            for file in Path("deep").iterdir():
+                shutil.copy(file, file.name)
+            result = shell("replay", made, "--model", run, "--out", "again.png")
+            assert result.code == 0, result
+            assert np.abs(pixels(made) - pixels("again.png")).max() <= 1
+            for file in Path("deep").iterdir():
+                Path(file.name).unlink()
+
     def test_one_of_an_edits_files(self, shell: Shell, run: Path, picture: Path) -> None:
         arguments = ("inpaint", picture, "--box", 0, 0, 4, 4, "--steps", 2, "--count", 3)
         shell("edit", run, *arguments, "--format", "png", "--out", run / "three")

@@ -100,7 +100,9 @@ def scene_of(
     check_seed(seed)
     EDITS[name]
     drawing = {key: value for key, value in settings.items() if key in _SAMPLING}
-    read = [_read(model, each) for each in pictures]
+    # What is a measurement already is taken at its own size.
+    scales = not EDITS.trait(name, "measures") or bool(settings.get("degrade"))
+    read = [_read(model, each, scales) for each in pictures]
     labels = (label,) if isinstance(label, str | int) else tuple(label)
     scene = Scene(
         model,
@@ -170,7 +172,9 @@ def _verdict(edit: Edit, found: Tensor, reads: FeatureSpace) -> tuple[str, ...]:
     return (f"Read as asked, {'; '.join(shares)}.",)
 
 
-def _read(model: Model, given: str | Path | Tensor) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+def _read(
+    model: Model, given: str | Path | Tensor, scales: bool
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """A picture at the model's size, at its own, and what was done to it.
 
     Raises:
@@ -180,12 +184,18 @@ def _read(model: Model, given: str | Path | Tensor) -> tuple[Tensor, Tensor, tup
     config = model.config
     wanted = (config.channels, config.height, config.width)
     if isinstance(given, Tensor):
-        picture = given.detach().float().cpu().reshape(1, *given.shape[-3:])
-        if picture.shape[1:] != wanted:
+        if given.shape not in (wanted, (1, *wanted)):
             raise ShapeError(
                 f"A picture of {tuple(given.shape)} was given, and the model makes {wanted}; give "
                 "a file, or scale it first."
             )
+        picture = given.detach().cpu().reshape(1, *wanted)
+        if not picture.is_floating_point() or not bool((picture.abs() <= 1).all()):
+            raise DataError(
+                f"A picture is given as numbers between -1 and 1, and this one ({given.dtype}) "
+                "holds others; divide bytes by 127.5 and subtract 1."
+            )
+        picture = picture.float()
         return picture, picture, ()
     path = Path(given)
     try:
@@ -196,7 +206,7 @@ def _read(model: Model, given: str | Path | Tensor) -> tuple[Tensor, Tensor, tup
     sized = read_picture(path, Look(config.height, config.width, config.channels, ground))
     own = read_picture(path, Look(header.height, header.width, config.channels, ground))
     notes = []
-    if (header.height, header.width) != (config.height, config.width):
+    if scales and (header.height, header.width) != (config.height, config.width):
         notes.append(
             f"{path.name} was scaled from {header.width} × {header.height} to {config.width} × "
             f"{config.height} pixels."

@@ -6,8 +6,9 @@ import hashlib
 import inspect
 import io
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,8 +22,9 @@ from couette.cli.notes import heard
 from couette.cli.options import DRAWING, documented, normal_flags, spec_of, take_flag, take_flags
 from couette.cli.pictures import Drawing, placed
 from couette.cli.sample import sample, weights_of
+from couette.config import Spec
 from couette.data import to_uint8
-from couette.editing import EDITS, Edited, edits_of, frames, sheet
+from couette.editing import EDITS, Edited, Scene, edits_of, frames, sheet
 from couette.errors import InputError
 from couette.registry import Registry
 from couette.render import grid, save, save_gif
@@ -96,14 +98,10 @@ def carry(
         only: which of the pictures, as files of their own, is to be written; all if not given.
     """
     begun = time.monotonic()
-    with heard() as heard_of:
+    if found.format == "gif" and found.judge:
+        raise InputError("A film is not judged; leave out --judge, or give another --format.")
+    with heard() as said:
         held = api.load(model, average=found.weights == "average", device=found.device)
-        drawing = {key: value for key in _DRAWN if (value := getattr(found, key)) is not None}
-        for key in ("sampler", "grid", "threshold"):
-            if key in drawing:
-                drawing[key] = spec_of(drawing[key])
-        if "guider" in drawing:
-            drawing["guider"] = tuple(map(spec_of, drawing["guider"]))
         scene, notes = scene_of(
             held,
             name,
@@ -112,48 +110,79 @@ def carry(
             label=found.label,
             prompt=found.prompt or (),
             seed=found.seed,
-            settings=drawing,
+            settings=_drawing(found),
         )
         spec = edit_spec(name, settings)
         edits = edits_of(scene, spec)
-        told = Drawing(
-            held,
-            scene.sampling,
-            found.seed,
-            *weights_of(model, found.weights),
-            edit={
-                "name": name,
-                "settings": json.loads(json.dumps(spec.settings, default=str)),
-                "labels": list(scene.labels),
-                "prompts": list(scene.prompts),
-                "pictures": [
-                    {"name": each.name, "sha256": hashlib.sha256(each.read_bytes()).hexdigest()}
-                    for each in pictures
-                ],
-            },
-        )
-        reads = reader_of(scene, found.judge) if found.judge else None
+        again = _again(spec, scene, pictures)
+        weights = weights_of(model, found.weights)
+        told = Drawing(held, scene.sampling, found.seed, *weights, edit=again)
         asked = edits[0].asked
         path = placed(told, asked, model, found.out, found.format, found.metadata)
-        text = told.text(asked) if found.metadata else {}
         if found.format == "gif":
-            images = [image for each in edits for image in frames(scene, each)]
-            save_gif(images, path)
+            save_gif([image for each in edits for image in frames(scene, each)], path)
         else:
+            reads = reader_of(scene, found.judge) if found.judge else None
             rows = [finished(scene, each, found.batch, reads) for each in edits]
             notes = (*notes, *(note for row in rows for note in row.notes))
-            _write(rows, found.format, path, text, only)
+            _write(rows, found.format, path, told.text(asked) if found.metadata else {}, only)
     seconds = time.monotonic() - begun
-    notes = (*heard_of, *notes)
     if found.as_json:
         fields = {"path": str(path), "count": found.count, "seed": found.seed}
-        print(json.dumps({**fields, "seconds": round(seconds, 2), "notes": list(notes)}))
+        print(json.dumps({**fields, "seconds": round(seconds, 2), "notes": [*said, *notes]}))
         return 0
     times = "" if len(edits) == 1 else f"{len(edits)} × "
     print(f"{name}: {times}{found.count} pictures, seed {found.seed}, in {seconds:.1f} s: {path}")
-    for note in notes:
+    for note in (*said, *notes):
         print(f"    {note}")
     return 0
+
+
+def _drawing(found: Any) -> dict[str, Any]:
+    """Those settings of how pictures are drawn that were given as flags."""
+    given = {key: value for key in _DRAWN if (value := getattr(found, key)) is not None}
+    for key in ("sampler", "grid", "threshold"):
+        if key in given:
+            given[key] = spec_of(given[key])
+    if "guider" in given:
+        given["guider"] = tuple(map(spec_of, given["guider"]))
+    return given
+
+
+def _again(spec: Spec, scene: Scene, pictures: list[Path]) -> dict[str, Any]:
+    """What `couette replay` needs to make the edit again; of files their names alone."""
+    files: list[Path] = []
+
+    def bare(path: str) -> str:
+        files.append(Path(path))
+        return Path(path).name
+
+    settings = with_files(json.loads(json.dumps(spec.settings, default=str)), bare)
+    return {
+        "name": spec.name,
+        "settings": settings,
+        "labels": list(scene.labels),
+        "prompts": list(scene.prompts),
+        "pictures": [_known(each) for each in pictures],
+        "files": [_known(each) for each in files],
+    }
+
+
+def with_files(settings: Any, change: Callable[[str], str], key: str = "") -> Any:
+    """Settings with every path in them changed: those of a `mask`, or of a part's `file`."""
+    if isinstance(settings, dict):
+        return {name: with_files(value, change, name) for name, value in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [with_files(each, change, key) for each in settings]
+    if not isinstance(settings, str):
+        return settings
+    if key in ("mask", "file"):
+        return change(settings)
+    return re.sub(r"(?<=[:,]file=)[^,]+", lambda found: change(found[0]), settings)
+
+
+def _known(file: Path) -> dict[str, str]:
+    return {"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
 def _write(

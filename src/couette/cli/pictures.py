@@ -89,7 +89,7 @@ class Drawing:
             "labels": names,
             **({"prompts": words} if prompts else {}),
             **({"toward": [(a.toward, a.weight) for a in asked]} if asked[0].toward else {}),
-            "sampling": sampling.model_dump(mode="json"),
+            "sampling": _without_paths(sampling.model_dump(mode="json")),
             "recipe": config.recipe,
             "step": config.step,
             "weights": self.weights,
@@ -153,6 +153,16 @@ class Drawing:
     @cached_property
     def _digest(self) -> str:
         return digest_of(self.model.network)
+
+
+def _without_paths(sampling: dict[str, Any]) -> dict[str, Any]:
+    """The sampling, models to guide by told by their runs' names alone."""
+    guiders = [{**g, "run": _run_name(g["run"])} if "run" in g else g for g in sampling["guider"]]
+    return {**sampling, "guider": guiders}
+
+
+def _run_name(run: str) -> str:
+    return Path(run).parent.parent.name or "model"
 
 
 def digest_of(network: nn.Module) -> str:
@@ -294,7 +304,7 @@ def _guider(used: Spec) -> str:
     """A method of guidance in a name, its model by the run's name alone."""
     settings = dict(used.settings)
     if "run" in settings:
-        settings["run"] = Path(settings["run"]).parent.parent.name or "model"
+        settings["run"] = _run_name(str(settings["run"]))
     return str(GUIDANCE.brief(Spec(name=used.name, **settings)))
 
 

@@ -69,10 +69,10 @@ class Told(BaseModel):
 
 
 class Given(BaseModel):
-    """A picture that an edit was made on."""
+    """A file that an edit was made with."""
 
     name: str
-    sha256: str
+    sha256: str = ""
 
 
 class Edited(BaseModel):
@@ -83,6 +83,7 @@ class Edited(BaseModel):
     labels: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     pictures: tuple[Given, ...] = ()
+    files: tuple[Given, ...] = ()
 
 
 Told.model_rebuild()
@@ -206,34 +207,32 @@ def _edited(path: Path, told: Told, edit: Edited, index: int | None, flags: list
         "weights": told.weights or "average",
         "format": "grid" if index is None else "png",
     }
-    own = EDITS.check(Spec(name=edit.name, **edit.settings))
+    beside = {each.name: each for each in edit.files}
+    kept = editing.with_files(
+        edit.settings, lambda name: str(_beside(path, beside.get(name) or Given(name=name)))
+    )
+    own = EDITS.check(Spec(name=edit.name, **kept))
     found, settings = editing.parsed(edit.name, flags, defaults, own, _FOUND)
     source, _ = _model(path, told, found.model, found.device)
-    pictures = _pictures(path, edit, found.picture)
+    pictures = found.picture or [_beside(path, each, "--picture") for each in edit.pictures]
+    pictures = list(pictures)
     return editing.carry(source, edit.name, pictures, found, settings, only=index)
 
 
-def _pictures(path: Path, edit: Edited, given: tuple[Path, ...]) -> list[Path]:
-    """The pictures that an edit was made on.
+def _beside(path: Path, wanted: Given, flag: str = "") -> Path:
+    """A file that an edit was made with: beside the picture that came of it, or in this folder.
 
     Raises:
-        DataError: one is not there, or is another by now.
+        DataError: it is not there, or is another by now.
     """
-    if given:
-        return list(given)
-    found = []
-    for each in edit.pictures:
-        name = Path(each.name).name
-        places = [folder / name for folder in (path.resolve().parent, Path())]
-        there = [place for place in places if place.is_file()]
-        same = [p for p in there if hashlib.sha256(p.read_bytes()).hexdigest() == each.sha256]
-        if not same:
-            what = "has changed since" if there else "is not there"
-            raise DataError(
-                f"{path} was made from {name}, which {what}; give the picture as --picture."
-            )
-        found.append(same[0])
-    return found
+    name = Path(wanted.name).name
+    there = [p for p in (path.resolve().parent / name, Path(name)) if p.is_file()]
+    for place in there:
+        if hashlib.sha256(place.read_bytes()).hexdigest() == wanted.sha256:
+            return place
+    what = "has changed since" if there else "is not there"
+    how = f"give it as {flag}" if flag else f"put it beside {path}"
+    raise DataError(f"{path} was made with {name}, which {what}; {how}.")
 
 
 def _model(path: Path, told: Told, given: Path | None, device: str) -> tuple[Path, Model]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -64,16 +65,18 @@ class Anagram:
             self.calls += 1
         views = [self.views[i] for i in which]
         weights = [1.0] if self.alternate else self.weights
-        # A view turns pictures about mid-gray, which noise has none of.
+        # A view turns pictures about mid-gray, which normal noise has none of.
         alpha = self.corruption.schedule.level(t).alpha.to(x).reshape(-1, 1, 1, 1)
         gray = self.middle * alpha
+        if self.corruption.noise == "uniform":  # of the mean 1/2
+            gray = gray + 0.5 * self.corruption.schedule.level(t).sigma.to(x).reshape(-1, 1, 1, 1)
         answers = together(
             self.denoise,
             [view.look(x - gray) + gray for view in views],
             t,
             cond,
             [self.asked[i] for i in which],
-            [view.look for view in views],
+            [self._recalled(view) for view in views],
         )
 
         def mean(found: Sequence[Tensor]) -> Tensor:
@@ -83,7 +86,19 @@ class Anagram:
             ]
             return torch.stack(undone).sum(0) + self.middle
 
-        return combined(answers, mean, mean([each.x0 for each in answers]))
+        def spread(found: Sequence[Tensor]) -> Tensor:
+            """A variance has no sign: it is carried back to its pixel, and not turned over."""
+            back = [
+                view.undo(each) / view.undo(torch.ones_like(each))
+                for view, each in zip(views, found, strict=True)
+            ]
+            return torch.stack(back).mean(0)
+
+        return combined(answers, mean, spread)
+
+    def _recalled(self, view: View) -> Callable[[Tensor], Tensor]:
+        """How a recalled prediction is looked at."""
+        return lambda x0: view.look(x0 - self.middle) + self.middle
 
 
 @EDITS.register("anagram", pictures=0)
@@ -122,6 +137,8 @@ def anagram(
             f"The sampler '{scene.sampling.sampler.name}' measures its own error, which views that "
             "take turns make endless; use --reduce mean, or another sampler."
         )
+    if reduce == "alternate":
+        scene.refuse_reuse()
     config = scene.model.config
     _, height, width = scene.model.shape
     asks = scene.one_each(len(view), "views")
@@ -132,7 +149,7 @@ def anagram(
     seen = [VIEWS.build(each, config.height, config.width) for each in view]
     total = sum(weight)
     words = [
-        f"{VIEWS.brief(spec)}{f': {name}' if name else ''}"
+        f"{_brief(spec)}{f': {name}' if name else ''}"
         for spec, name in zip(view, (_name(scene, each) for each in asks), strict=True)
     ]
     # The same thing may be asked of the same view twice.
@@ -152,6 +169,15 @@ def anagram(
             shows=asks,
         )
     ]
+
+
+def _brief(view: Spec) -> str:
+    """A view in words, files by their names alone."""
+    settings = {
+        key: Path(str(value)).name if key == "file" else value
+        for key, value in view.settings.items()
+    }
+    return str(VIEWS.brief(Spec(name=view.name, **settings)))
 
 
 def _name(scene: Scene, ask: object) -> str:

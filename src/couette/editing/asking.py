@@ -28,14 +28,14 @@ def together(
         t: 0-d or (B,).
         cond: what the run is told, (B, …) each; kept where `asked` says nothing.
         asked: N times what to tell instead, a row for all pictures.
-        looks: how each x was looked at, for what `cond` holds of pictures.
+        looks: how each x was looked at, for the prediction that `cond` recalls.
     """
     count, rows = len(x), len(x[0])
     told = {}
     for key, value in cond.items():
         if key in asked[0]:
             told[key] = torch.cat([each[key].expand(rows, *value.shape[1:]) for each in asked])
-        elif looks and value.ndim == 4:
+        elif looks and key == "x0":
             told[key] = torch.cat([look(value) for look in looks])
         else:
             told[key] = torch.cat([value] * count)
@@ -45,12 +45,14 @@ def together(
 
 
 def combined(
-    answers: Sequence[Prediction], rule: Callable[[Sequence[Tensor]], Tensor], x0: Tensor
+    answers: Sequence[Prediction],
+    rule: Callable[[Sequence[Tensor]], Tensor],
+    mean: Callable[[Sequence[Tensor]], Tensor],
 ) -> Prediction:
-    """One answer of several: `x0`, the base by the rule, and the mean of learned variances."""
+    """One answer of several: x0 and its base by the rule, learned variances by `mean`."""
     base = mix = None
     if answers[0].base is not None:
         base = rule([each.base for each in answers if each.base is not None])
     if answers[0].mix is not None:
-        mix = torch.stack([each.mix for each in answers if each.mix is not None]).mean(0)
-    return Prediction(x0, base, mix)
+        mix = mean([each.mix for each in answers if each.mix is not None])
+    return Prediction(rule([each.x0 for each in answers]), base, mix)

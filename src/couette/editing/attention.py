@@ -23,13 +23,14 @@ def reweighed(model: Model, factors: dict[int, float]) -> Drive:
     Hertz et al. 2023, sec. 3.2, "attention re-weighting". The other words' shares stay as they are.
     """
 
-    def tap(name: str, weights: Tensor) -> Tensor:
-        weights = weights.clone()
-        for place, factor in factors.items():
-            weights[..., place] *= factor
-        return weights
-
     def drive(walk: Walk) -> Iterator[Step]:
+        def tap(name: str, weights: Tensor) -> Tensor:
+            weights = weights.clone()
+            for place, factor in factors.items():
+                # Guidance asks of each picture again, untold, in the rows behind.
+                weights[: len(walk.x), ..., place] *= factor
+            return weights
+
         # The taps stand while the sampler runs, not while whoever reads its steps does.
         run = walk.down(walk.x)
         while True:
@@ -59,7 +60,8 @@ def reweigh(
     it: to turn one word of a prompt up or down.
 
     Raises:
-        InputError: a model without attention to words, not one prompt, or a word that it lacks.
+        InputError: a model without attention to words, not one prompt, a word that it lacks, or
+            guidance whose passes are made apart.
     """
     model, words = scene.model, scene.model.conditioner.words
     within = any(isinstance(each, CrossAttention) for each in model.network.modules())
@@ -76,7 +78,14 @@ def reweigh(
     places: dict[str, list[int]] = {}
     for name, at in words.tokenizer.words(scene.prompts[0]):
         places.setdefault(name.lower(), []).extend(p for p in at if p < words.length)
+    if scene.sampling.passes == "apart":
+        raise InputError("'reweigh' tells guidance's two passes by their rows; draw them together.")
     for name, _ in pairs:
+        if places.get(name.lower()) == []:
+            raise InputError(
+                f"The word '{name}' lies beyond the {words.length} tokens that this model reads; "
+                "give a shorter prompt."
+            )
         if name.lower() not in places:
             raise InputError(
                 f"The prompt has no word '{name}'; its words are: {', '.join(places)}."

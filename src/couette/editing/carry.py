@@ -86,7 +86,16 @@ def drawn(scene: Scene, edit: Edit, batch: int = 64) -> Tensor:
 
 
 def watched(scene: Scene, edit: Edit) -> Iterator[Tensor]:
-    """What one row's model predicts at each step, then what it ends with, (N, C, H, W) each."""
+    """What one row's model predicts at each step, then what it ends with, (N, C, H, W) each.
+
+    Raises:
+        InputError: several pictures by a sampler that chooses its own steps for each.
+    """
+    if len(edit.asked) > together(edit.sampling or scene.sampling, len(edit.asked)):
+        raise InputError(
+            f"The sampler '{scene.sampling.sampler.name}' takes other steps for each picture, so "
+            "they make no film together; give --count 1, or another sampler."
+        )
     run = steps(
         scene.model,
         edit.asked,

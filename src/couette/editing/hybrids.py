@@ -58,7 +58,7 @@ class Hybrid:
             drawn = [part.take(each) for part, each in zip(parts, found, strict=True)]
             return torch.stack(drawn).sum(0) + sum(self.known)
 
-        return combined(answers, summed, summed([each.x0 for each in answers]))
+        return combined(answers, summed, lambda found: torch.stack([*found]).mean(0))
 
 
 @EDITS.register("hybrid", pictures=0, optional=1)

@@ -194,7 +194,8 @@ def outpaint(
 ) -> list[Edit]:
     """What lies beyond a picture's edges: it is made smaller, and the margins are painted.
 
-    The margins are in pixels of the model's size. When to use it: to see more of a scene. For
+    The margins are in pixels of the model's size, and the picture keeps its shape. When to use it:
+    to see more of a scene. For
     pictures larger than the model's, see `panorama`.
 
     Raises:
@@ -210,11 +211,15 @@ def outpaint(
             f"Margins of {left}, {top}, {right} and {bottom} pixels leave nothing of a picture of "
             f"{width} × {height}; give smaller ones."
         )
+    scale = min(inner[0] / height, inner[1] / width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
     small = torch.nn.functional.interpolate(
-        picture, inner, mode="bilinear", antialias=True, align_corners=False
+        picture, size, mode="bilinear", antialias=True, align_corners=False
     ).clamp(-1, 1)
+    # Where one margin asks for more than the other the picture stays in the middle of the rest.
+    top, left = top + (inner[0] - size[0]) // 2, left + (inner[1] - size[1]) // 2
     placed = torch.zeros_like(picture)
-    placed[..., top : top + inner[0], left : left + inner[1]] = small
-    hole = 1 - masks.from_box((left, top, left + inner[1], top + inner[0]), height, width)
+    placed[..., top : top + size[0], left : left + size[1]] = small
+    hole = 1 - masks.from_box((left, top, left + size[1], top + size[0]), height, width)
     shown = {"original": picture, "placed": placed}
     return [inpainted(scene, placed, hole, method, jump, resample, shown)]

@@ -26,7 +26,7 @@ from couette.config import Spec
 from couette.contracts import Codec, Cond, Corruption, Denoise, Level, Prediction, Step
 from couette.editing.operators import Kept, Operator
 from couette.editing.registry import EDITS, OPERATORS, Edit, Scene
-from couette.errors import InputError, ShapeError
+from couette.errors import InputError, NotFinite, ShapeError
 from couette.generate import Drive, Walk
 from couette.samplers.moves import need_normal, stretches
 from couette.samplers.noisy import ancestral, renew
@@ -46,11 +46,11 @@ STRENGTH = 10.0
 """Of DPS. In a thousand steps, of 12,288 measured values, 9 is the paper's ζ = 1."""
 
 
-def variance(level: Level) -> Tensor:
-    """r²: what x0 still varies by at a level, were it normal with deviation `DATA`: s²σ²/(s²α² +
-    σ²), as in Song et al. 2023, sec. 3.3."""
+def variance(level: Level, data: float = DATA) -> Tensor:
+    """r²: what x0 still varies by at a level, were it normal with the deviation s = `data`:
+    s²σ²/(s²α² + σ²), as in Song et al. 2023, sec. 3.3."""
     noise = level.sigma.square()
-    return DATA**2 * noise / (DATA**2 * level.alpha.square() + noise)
+    return data**2 * noise / (data**2 * level.alpha.square() + noise)
 
 
 class Projected:
@@ -63,7 +63,8 @@ class Projected:
         denoise: the denoiser.
         operator: A, on what `codec` decodes to.
         y: (1 or B, …).
-        noise: the standard deviation s of y's noise.
+        noise: the standard deviation of y's noise.
+        data: that of pictures.
         codec: between x0 and what is measured, where these differ: an autoencoder.
     """
 
@@ -73,10 +74,11 @@ class Projected:
         operator: Operator,
         y: Tensor,
         noise: float = 0.0,
+        data: float = DATA,
         codec: Codec | None = None,
     ) -> None:
         self.denoise, self.operator, self.y, self.noise = denoise, operator, y, noise
-        self.codec = codec
+        self.data, self.codec = data, codec
 
     @property
     def corruption(self) -> Corruption:
@@ -84,7 +86,7 @@ class Projected:
 
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
         p = self.denoise(x, t, cond)
-        left = float(variance(self.corruption.schedule.level(t)))
+        left = float(variance(self.corruption.schedule.level(t), self.data))
         base = None if p.base is None else self._explained(p.base, left)
         return p._replace(x0=self._explained(p.x0, left), base=base)
 
@@ -110,11 +112,19 @@ class Guided:
 
     Args:
         denoise: the denoiser; gradients flow through it.
-        operator, y, noise: as of `Projected`.
+        operator, y, noise, data: as of `Projected`.
     """
 
-    def __init__(self, denoise: Denoise, operator: Operator, y: Tensor, noise: float = 0.0) -> None:
+    def __init__(
+        self,
+        denoise: Denoise,
+        operator: Operator,
+        y: Tensor,
+        noise: float = 0.0,
+        data: float = DATA,
+    ) -> None:
         self.denoise, self.operator, self.y, self.noise = denoise, operator, y, noise
+        self.data = data
 
     @property
     def corruption(self) -> Corruption:
@@ -124,7 +134,7 @@ class Guided:
         level = self.corruption.schedule.level(t)
         if not bool((level.alpha > 0).all()):
             return self.denoise(x, t, cond)
-        left = float(variance(level))
+        left = float(variance(level, self.data))
         with torch.enable_grad():
             given = x.detach().requires_grad_()
             p = self.denoise(given, t, cond)
@@ -138,7 +148,12 @@ class Guided:
 
 
 def dps(
-    operator: Operator, y: Tensor, strength: float, eta: float, codec: Codec | None = None
+    operator: Operator,
+    y: Tensor,
+    strength: float,
+    *,
+    data: float = DATA,
+    codec: Codec | None = None,
 ) -> Drive:
     """DPS: after each ancestral step one down ∇‖y − A·x0‖ (Chung et al. 2023, alg. 1).
 
@@ -150,7 +165,7 @@ def dps(
     Args:
         operator, y: as of `Projected`.
         strength: see `STRENGTH`.
-        eta: share of the chain's own noise in the steps.
+        data: standard deviation of pictures, which the steps are in proportion to.
         codec: between x0 and what is measured: gradients flow through it.
 
     Raises:
@@ -163,10 +178,11 @@ def dps(
 
     def run(walk: Walk) -> Iterator[Step]:
         x = walk.x
-        far = strength * math.sqrt(y[0].numel()) / (len(walk.times) - 1)
+        told = int(seen(operator, torch.ones_like(y[:1])).count_nonzero())
+        far = strength * math.sqrt(told) / (len(walk.times) - 1) * data / DATA
         for s in stretches(walk.denoise, walk.times):
             p, slope = _sloped(walk, x, s.t, operator, y, codec)
-            x = renew(x, p, s, ancestral(s.a, s.b, eta), walk.noise)
+            x = renew(x, p, s, ancestral(s.a, s.b, 1.0), walk.noise)
             power = s.a.alpha.square() + s.a.sigma.square()
             # Into the scale of the level that the step has come to.
             scale = ((s.b.alpha.square() + s.b.sigma.square()) * power).sqrt()
@@ -183,9 +199,14 @@ def _sloped(
     with torch.enable_grad():
         given = x.detach().requires_grad_()
         p = walk.flowing(given, t, walk.cond)
-        seen = p.x0 if codec is None else codec.decode(p.x0)
-        gaps = (y - operator.apply(seen)).flatten(1).norm(dim=1)
+        shown = p.x0 if codec is None else codec.decode(p.x0)
+        gaps = (y - operator.apply(shown)).flatten(1).norm(dim=1)
         (slope,) = torch.autograd.grad(gaps.sum(), given)
+    if not bool(p.x0.isfinite().all()):
+        raise NotFinite(
+            f"What the model predicts at t = {float(t):.4g} is not finite; give dps a smaller "
+            "--strength, or draw in more steps."
+        )
     return cut(p), slope
 
 
@@ -212,6 +233,12 @@ def restored(
     """
     if method == "auto":
         method = "ddnm" if noise == 0 or scene.latent else "pigdm"
+    if strength != STRENGTH and method != "dps":
+        raise InputError(f"A strength is that of dps, and {method} has none; leave out --strength.")
+    if method == "dps":
+        scene.refuse_sampler()
+    if method in ("dps", "pigdm"):
+        scene.refuse_reuse()
     if method == "pigdm" and scene.latent:
         raise InputError(
             "ΠGDM needs a linear measurement of what the model works on, and an autoencoder's "
@@ -226,13 +253,13 @@ def restored(
     if degrade and noise:
         keys = torch.zeros(1, 2, dtype=torch.int64)
         y = seen(found, y + noise * normal(scene.seed, keys, Stream.NOISE, y.shape[1:]))
-    inside, spread = y, noise
+    inside, spread, data = y, noise, DATA
     if through is None:
         # An affine codec maps a measurement as it maps a picture: A keeps constants.
         ends = scene.model.codec.encode(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)).flatten()
         middle, scale = float(ends[0]), float(ends[1] - ends[0])
         blank = found.apply(torch.full((1, config.channels, *scene.size), middle))
-        inside, spread = y * scale + blank, noise * scale
+        inside, spread, data = y * scale + blank, noise * scale, DATA * scale
     inside = sent(inside, scene.device)
     shown = {"measured": found.shown(y).clamp(-1, 1)}
     edit = Edit(
@@ -242,11 +269,11 @@ def restored(
         notes=(f"Drawn with {method}.",),
     )
     if method == "dps":
-        drive = dps(found, inside, strength, 1.0, through)
+        drive = dps(found, inside, strength, data=data, codec=through)
         return [replace(edit, drive=drive)]
     if method == "pigdm":
-        return [replace(edit, editor=lambda denoise: Guided(denoise, found, inside, spread))]
-    return [replace(edit, editor=lambda d: Projected(d, found, inside, spread, through))]
+        return [replace(edit, editor=lambda denoise: Guided(denoise, found, inside, spread, data))]
+    return [replace(edit, editor=lambda d: Projected(d, found, inside, spread, data, through))]
 
 
 def measured(scene: Scene, operator: Operator, like: Tensor) -> Tensor:
@@ -282,7 +309,7 @@ How = Annotated[
 Strength = Annotated[float, Field(gt=0, description="of dps")]
 
 
-@EDITS.register("superres", pictures=1)
+@EDITS.register("superres", pictures=1, measures=True)
 def superres(
     scene: Scene,
     *,
@@ -300,7 +327,7 @@ def superres(
     return restored(scene, spec, method=method, noise=noise, degrade=degrade, strength=strength)
 
 
-@EDITS.register("deblur", pictures=1)
+@EDITS.register("deblur", pictures=1, measures=True)
 def deblur(
     scene: Scene,
     *,
@@ -318,7 +345,7 @@ def deblur(
     return restored(scene, spec, method=method, noise=noise, degrade=degrade, strength=strength)
 
 
-@EDITS.register("colorize", pictures=1)
+@EDITS.register("colorize", pictures=1, measures=True)
 def colorize(
     scene: Scene,
     *,
@@ -341,7 +368,7 @@ def colorize(
     )
 
 
-@EDITS.register("restore", pictures=1)
+@EDITS.register("restore", pictures=1, measures=True)
 def restore(
     scene: Scene,
     *,

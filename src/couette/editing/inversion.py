@@ -10,10 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from couette.config import SamplingConfig, Spec
 from couette.contracts import Ask, Level, Step
 from couette.editing.registry import EDITS, Edit, Scene, Share
 from couette.errors import InputError
-from couette.generate import Drive, Walk, ask, sampling_of, times_of, told
+from couette.generate import Drive, Walk, ask, times_of, told
 from couette.samplers import ddim, ddim_inverse
 from couette.samplers.moves import is_noise, move, need_normal, stretches
 from couette.samplers.noisy import ancestral
@@ -38,8 +39,10 @@ def noise_of(scene: Scene, pictures: Sequence[Tensor], asked: Sequence[Ask], rou
         rounds: evaluations a step.
 
     Raises:
-        InputError: a corruption whose noise is not normal.
+        InputError: a corruption whose noise is not normal, a grid that begins at pure noise, or a
+            model that is told its own predictions.
     """
+    _need_retraceable(scene)
     cond = told(scene.model, asked, scene.sampling)
     z = torch.cat([scene.encoded(each) for each in pictures])
     times = times_of(scene.model, scene.sampling).flip(0)
@@ -54,6 +57,20 @@ def noise_of(scene: Scene, pictures: Sequence[Tensor], asked: Sequence[Ask], rou
     for step in ddim_inverse(denoise, z, times, cond, _no_noise, rounds=rounds):
         last = step.x
     return last
+
+
+def _need_retraceable(scene: Scene) -> None:
+    """Refuse a way down that depends on more than where it is.
+
+    Raises:
+        InputError: it does.
+    """
+    scene.refuse_reuse()
+    if "x0" in scene.model.denoiser.network.wants:
+        raise InputError(
+            "This model is told its own last prediction, so its way from noise can't be traced "
+            "back from the picture alone; use img2img, or a model without self-conditioning."
+        )
 
 
 def _no_noise(t: Tensor, u: Tensor) -> Tensor:
@@ -141,17 +158,18 @@ def invert(
             model can't be told.
     """
     picture = scene.picture
+    scene.refuse_sampler()
     shows = source_of(scene, source)
     asks = scene.asks() if scene.labels or scene.prompts else [shows] * scene.count
     before = {"original": picture}
+    same = all(each == shows for each in asks)
+    sampling = unguided(scene.sampling) if same else scene.sampling
+    truth = picture if same else None
     if method == "friendly":
+        _need_retraceable(scene)
         skip = min(round(keep * scene.sampling.steps), scene.sampling.steps - 1)
         drive = friendly(scene.encoded(picture), [shows], scene, skip)
-        return [Edit(asks, drive=drive, before=before)]
-    plain = scene.sampling if asks[0] != shows else sampling_of(scene.model, guidance=1.0)
-    plain = plain.model_copy(
-        update={"steps": scene.sampling.steps, "grid": scene.sampling.grid, "guider": ()}
-    )
+        return [Edit(asks, drive=drive, before=before, sampling=sampling, truth=truth)]
     x = noise_of(scene, [picture], [shows], rounds if method == "exact" else 1)
     level = scene.model.denoiser.corruption.schedule.level(times_of(scene.model, scene.sampling)[0])
     power = torch.hypot(level.alpha, level.sigma).to(x)
@@ -161,10 +179,17 @@ def invert(
             asks,
             drive=retraced(x),
             before={**before, "its noise": seen},
-            sampling=plain,
-            truth=picture if asks[0] == shows else None,
+            sampling=sampling,
+            truth=truth,
         )
     ]
+
+
+def unguided(sampling: SamplingConfig) -> SamplingConfig:
+    """The sampling without what would lead away from the way that an inversion came: guidance, and
+    thresholds."""
+    off = {"guidance": 1.0, "guider": (), "threshold": Spec(name="none")}
+    return sampling.model_copy(update=off)
 
 
 def source_of(scene: Scene, source: str | None) -> Ask:
@@ -222,6 +247,7 @@ def interpolate(
         return walk.indices.to(walk.x.device) / max(count - 1, 1)
 
     if not scene.pictures:
+        need_normal(scene.model.denoiser, "slerp")
 
         def between(walk: Walk) -> Iterator[Step]:
             shape = walk.x.shape[1:]
@@ -234,6 +260,7 @@ def interpolate(
     if len(source) not in (0, 1, 2):
         raise InputError(f"{len(source)} sources were given for two pictures; give one for each.")
     shows = [source_of(scene, source[i % len(source)] if source else None) for i in range(2)]
+    scene.refuse_sampler()
     ends = noise_of(scene, scene.pictures, shows, rounds)
 
     def drive(walk: Walk) -> Iterator[Step]:
@@ -241,13 +268,12 @@ def interpolate(
         return ddim(walk.denoise, start, walk.times, walk.cond, walk.noise)
 
     asks = scene.asks() if scene.labels or scene.prompts else [shows[0]] * count
-    plain = scene.sampling.model_copy(update={"guidance": 1.0, "guider": ()})
     return [
         Edit(
             asks,
             drive=drive,
             before={"from": scene.pictures[0], "to": scene.pictures[1]},
-            sampling=plain,
+            sampling=unguided(scene.sampling),
         )
     ]
 
@@ -273,6 +299,7 @@ def vary(
         InputError: as `invert`.
     """
     picture = scene.picture
+    scene.refuse_sampler()
     shows = source_of(scene, source)
     x = noise_of(scene, [picture], [shows], rounds)
 
@@ -281,5 +308,12 @@ def vary(
         start = slerp(x.expand_as(walk.x), walk.x, weight)
         return ddim(walk.denoise, start, walk.times, walk.cond, walk.noise)
 
-    asks = scene.asks() if scene.labels or scene.prompts else [shows] * scene.count
-    return [Edit(asks, drive=drive, before={"original": picture})]
+    told_more = bool(scene.labels or scene.prompts)
+    return [
+        Edit(
+            scene.asks() if told_more else [shows] * scene.count,
+            drive=drive,
+            before={"original": picture},
+            sampling=scene.sampling if told_more else unguided(scene.sampling),
+        )
+    ]

@@ -13,6 +13,9 @@ from couette.data.decode import color as color_of
 from couette.editing.filters import gaussian
 from couette.errors import InputError, ShapeError
 
+LUMA = (0.299, 0.587, 0.114)
+"""How bright red, green and blue are in a picture that was made gray."""
+
 
 def from_file(path: str, height: int, width: int) -> Tensor:
     """A mask from a picture, (1, 1, H, W) in [0, 1], cut and scaled as pictures are.
@@ -49,7 +52,7 @@ def from_color(picture: Tensor, name: str, near: float = 0.1) -> Tensor:
     """
     wanted = torch.tensor(color_of(name), dtype=torch.float32) / 127.5 - 1
     if picture.shape[1] == 1:
-        wanted = wanted.mean(0, keepdim=True)
+        wanted = (wanted * torch.tensor(LUMA)).sum(0, keepdim=True)
     gap = (picture - wanted[:, None, None]).abs().amax(1, keepdim=True) / 2
     return (gap <= near).float()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.errors import InputError
-from couette.generate import Drive, Editor, ask
+from couette.generate import Drive, Editor, ask, sampling_of
 from couette.model import Model, pixel_range
 from couette.registry import Registry
 from couette.tensors import sent
@@ -93,6 +93,30 @@ class Scene:
             raise InputError(
                 f"This edit needs {words} picture{plural}, and {len(self.pictures)} were given; "
                 "give their files after the edit's name."
+            )
+
+    def refuse_reuse(self) -> None:
+        """Refuse features that are shared between evaluations, where these are of other things.
+
+        Raises:
+            InputError: they are to be shared.
+        """
+        if self.sampling.reuse > 1:
+            raise InputError(
+                "This edit asks the network of different things in turn, so its features can't be "
+                "shared between evaluations; leave out --reuse."
+            )
+
+    def refuse_sampler(self) -> None:
+        """Refuse another sampler than the model's own, where an edit walks in its own way.
+
+        Raises:
+            InputError: one was asked for.
+        """
+        if self.sampling.sampler != sampling_of(self.model).sampler:
+            raise InputError(
+                f"This edit walks by steps of DDIM's kind, not by '{self.sampling.sampler.name}'; "
+                "leave out --sampler."
             )
 
     def encoded(self, picture: Tensor) -> Tensor:

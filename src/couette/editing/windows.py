@@ -109,6 +109,7 @@ def panorama(
         InputError: a picture smaller than the model's or larger than `LARGEST`, or, on latents, of
             another multiple of pixels than theirs.
     """
+    scene.refuse_reuse()
     config = scene.model.config
     _, inner_height, inner_width = scene.model.shape
     factor = config.height // inner_height

@@ -30,13 +30,13 @@ from couette.figures.registry import (
     still,
 )
 from couette.figures.target import Target
-from couette.generate import Walk, finished, pictures, said
+from couette.generate import KeyedNoise, Walk, finished, pictures, said
 from couette.generate import steps as walked
 from couette.model import Model
 from couette.render import grid, strip
-from couette.schedules import entries, log_snr
+from couette.schedules import log_snr
 from couette.schedules.tables import Linear
-from couette.tensors import Stream, expand, normal, permutation
+from couette.tensors import expand, permutation
 
 Time = Annotated[float, Field(ge=0, lt=1)]
 
@@ -124,8 +124,8 @@ def _rungs(
     """Noised to t, blurred, denoised in one step and in many, (1, C, H, W) each."""
     when = _when(model, torch.tensor(t, dtype=torch.float64))
     level = model.denoiser.corruption.schedule.level(when)
-    keys = torch.zeros(1, 2, dtype=torch.int64)
-    eps = normal(seed, keys, Stream.SAMPLING, z.shape[1:]).to(z)
+    index, noise = torch.zeros(1, dtype=torch.int64), model.denoiser.corruption.noise
+    eps = KeyedNoise(seed, index, z.shape[1:], str(z.device), noise)(when, when)
     x = expand(level.alpha, z) * z + expand(level.sigma, z) * eps
     noisy = looked_at(model, x, when)
     scaled = looked_at(model, x / expand(level.alpha, z)) if float(level.alpha) > 0 else noisy
@@ -150,6 +150,8 @@ def _walk(
     """Denoise z from where it is noised to `begin`, in strides."""
     count = max(1, round(begin / stride))
     times = _when(model, torch.linspace(begin, 0, count + 1, dtype=torch.float64))
+    # A table that ends with less noise has one end for all that lies beyond it.
+    times = times.unique().flip(0)
 
     def drive(walk: Walk) -> Iterator[Step]:
         return walk.down(walk.noised(z, times[0]), times)
@@ -181,7 +183,7 @@ def _strip(
 def _when(model: Model, t: Tensor) -> Tensor:
     """The model's own times with the noise of DDPM's linear table at t, any shape, float64."""
     own = model.denoiser.corruption.schedule
-    if entries(own) is not None:
+    if isinstance(own, Linear) and torch.equal(own.betas, Linear().betas):
         return t
     return torch.where(t > 0, own.time(log_snr(Linear().level(t))), 0)
 
