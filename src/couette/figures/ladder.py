@@ -151,7 +151,7 @@ def _walk(
     count = max(1, round(begin / stride))
     times = _when(model, torch.linspace(begin, 0, count + 1, dtype=torch.float64))
     # A table that ends with less noise has one end for all that lies beyond it.
-    times = times.unique().flip(0)
+    times = torch.unique(times).flip(0)
 
     def drive(walk: Walk) -> Iterator[Step]:
         return walk.down(walk.noised(z, times[0]), times)
