@@ -25,6 +25,17 @@ _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_)?model(?:\.(?P<early>\w+))?(?:-\d+-of-\d+)?(?:\.(?P<late>\w+))?"
     r"\.safetensors"
 )
+MOST_BLOCKS = 64
+"""Blocks that a config may list."""
+
+MOST = {
+    "num_class_embeds": 100_000,
+    "num_embeds_ada_norm": 100_000,
+    "pos_embed_max_size": 1_024,
+    "extra_ids": 10_000,
+}
+"""The largest that settings may be from which memory is made before any weight is compared."""
+
 MOST_LAYERS = 1_000
 """More than any network has, and few enough to be built in no time."""
 
@@ -101,6 +112,21 @@ def fields_of(path: Path) -> dict[str, Any]:
                 f"{path} asks for {key}={value}, and no network has over {MOST_LAYERS:,} layers; "
                 "it is damaged."
             )
+        if key in MOST and _largest(value) > MOST[key]:
+            raise CheckpointError(
+                f"{path} asks for {key}={value}, and no model has over {MOST[key]:,}; it is "
+                "damaged."
+            )
+        if "block" in key and isinstance(value, list) and len(value) > MOST_BLOCKS:
+            raise CheckpointError(
+                f"{path} lists {len(value):,} as {key}, and no network has over {MOST_BLOCKS}; it "
+                "is damaged."
+            )
+    layers = _largest(fields.get("layers_per_block"))
+    if layers * max(1, _largest(fields.get("transformer_layers_per_block"))) > MOST_LAYERS:
+        raise CheckpointError(
+            f"{path} asks for more than {MOST_LAYERS:,} layers in a block; it is damaged."
+        )
     return fields
 
 
@@ -160,10 +186,11 @@ def checked_weights(folder: Path) -> tuple[str | None, list[Path]]:
             f"{folder} holds an adapter of another model, not a model; merge it there first."
         )
     variant, files = choose_weights(names, str(folder))
+    shards: list[str] = []
     for name in names:
         if ".safetensors.index." in name and name.endswith(".json"):
-            _check_index(folder / name, names)
-    for name in files:
+            shards += _check_index(folder / name, names)
+    for name in dict.fromkeys((*files, *shards)):
         try:
             check_header(folder / name)
         except OSError as error:
@@ -171,17 +198,23 @@ def checked_weights(folder: Path) -> tuple[str | None, list[Path]]:
     return variant, [folder / name for name in files]
 
 
-def _check_index(path: Path, names: list[str]) -> None:
-    """Refuse a list of shards that leads elsewhere, or to files that are not there."""
+def _check_index(path: Path, names: list[str]) -> list[str]:
+    """The files that a list of shards names.
+
+    Raises:
+        CheckpointError: it is damaged, leads elsewhere, or to files that are not there.
+    """
     shards = fields_of(path).get("weight_map")
     if not isinstance(shards, Mapping):
         raise CheckpointError(f"{path} is damaged; fetch the model again.")
-    for name in dict.fromkeys(shards.values()):
-        if name not in names or not str(name).endswith(".safetensors"):
+    named = list(dict.fromkeys(map(str, shards.values())))
+    for name in named:
+        if name not in names or not name.endswith(".safetensors"):
             raise CheckpointError(
                 f"{path} names the weights {name!r}, and there are no such safetensors beside it; "
                 "fetch the model again."
             )
+    return named
 
 
 def tensors_of(folder: Path) -> dict[str, Tensor]:

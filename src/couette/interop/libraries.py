@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from couette.errors import CheckpointError, ConfigError
-from couette.interop.folders import checked_weights
+from couette.interop.folders import checked_weights, fields_of
 from couette.runtime import Runtime
 
 NETWORKS = {
@@ -148,6 +148,11 @@ def tokenizer(name: str, folder: Path) -> Any:
         raise CheckpointError(
             f"{folder} holds no tokenizer ({' or '.join(files)}), so words can't be read; fetch it "
             "again."
+        )
+    settings = folder / "tokenizer_config.json"
+    if settings.is_file() and fields_of(settings).get("fast_tokenizer_files"):
+        raise CheckpointError(
+            f"{settings} leads to other files (fast_tokenizer_files); fetch the model again."
         )
     try:
         with quiet():

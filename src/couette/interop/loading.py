@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -15,6 +16,8 @@ from couette.interop.folders import Folder
 from couette.interop.places import located
 from couette.model import Model
 from couette.runtime import Runtime
+
+T = TypeVar("T")
 
 
 def describe(given: str | Path) -> ModelConfig:
@@ -48,7 +51,7 @@ def load(given: str | Path, runtime: Runtime | None = None) -> Model:
     folder = _opened(given)
     family = _family(folder)
     config = _described(folder, family)
-    parts = family.parts(folder, config, runtime)
+    parts = _guarded(lambda: family.parts(folder, config, runtime), folder)
     denoiser = build_denoiser(config.diffusion, cast(Any, parts.network), runtime)
     return Model(denoiser, parts.codec, parts.conditioner, config)
 
@@ -79,10 +82,14 @@ def _family(folder: Folder) -> Family:
 
 
 def _described(folder: Folder, family: Family) -> ModelConfig:
-    """What it is; settings of a wrong kind are a damaged file's."""
+    return _guarded(lambda: family.describe(folder), folder)
+
+
+def _guarded(read: Callable[[], T], folder: Folder) -> T:
+    """What is read; settings of a wrong kind are a damaged file's."""
     try:
-        return family.describe(folder)
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        return read()
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         if isinstance(error, CouetteError):
             raise
         reason = str(error).partition("\n")[0]

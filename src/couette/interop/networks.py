@@ -54,7 +54,11 @@ class Foreign(nn.Module, ABC):
             if key in self.wants and key not in cond:
                 raise InputError(sentence)
         dtype = next(self.inner.parameters()).dtype
-        given = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items()}
+        # Times, `told` and that of a noised picture, are exact in float32 alone.
+        given = {
+            key: value.to(dtype) if value.is_floating_point() and key != "image_noise" else value
+            for key, value in cond.items()
+        }
         with torch.autocast(x.device.type, enabled=False):
             return self.answer(x.to(dtype), told, given)
 
