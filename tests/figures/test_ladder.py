@@ -16,7 +16,7 @@ from couette.evaluation.reconstruction import peak_ratio
 from couette.exact import named
 from couette.figures import FIGURES, resolve
 from couette.figures.asked import walk_of
-from couette.figures.ladder import _rungs, _when
+from couette.figures.ladder import Rung, _when
 from couette.model import exact_model
 from couette.schedules import log_snr
 from couette.schedules.tables import Linear
@@ -45,7 +45,7 @@ def test_a_model_beats_a_blur_and_steps_beat_one_in_sharpness() -> None:
     sampling = walk_of(model)
 
     def rungs(t: float) -> tuple[torch.Tensor, ...]:
-        return _rungs(model, original, [Ask()], sampling, 0, t, 0.03, original)
+        return Rung(model, original, [Ask()], sampling, 0, 0.03).at(t)
 
     def near(x: torch.Tensor) -> float:
         return float(peak_ratio((x + 1) / 2, (original + 1) / 2))

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from couette import generate
 from couette.api.drawing import check_seed, load
 from couette.config import DataConfig, SamplingConfig, Spec
-from couette.data import open_data, to_float
-from couette.data.decode import BadPicture, Look, color, probe, read_picture
+from couette.data import open_data
+from couette.data.decode import Look, color
+from couette.data.single import header_of, read_picture
 from couette.editing import EDITS, Edit, Edited, Scene, drawn, edits_of
 from couette.errors import DataError, InputError, ShapeError
 from couette.evaluation.features import FeatureSpace, feature_space
@@ -198,10 +198,7 @@ def _read(
         picture = picture.float()
         return picture, picture, ()
     path = Path(given)
-    try:
-        header = probe(path)
-    except BadPicture as error:
-        raise DataError(f"{path} {error}; give a picture.") from None
+    header = header_of(path)
     ground = color(_BACKGROUND)
     sized = read_picture(path, Look(config.height, config.width, config.channels, ground))
     own = read_picture(path, Look(header.height, header.width, config.channels, ground))
@@ -215,8 +212,4 @@ def _read(
         notes.append(f"{path.name} is transparent in places, and was laid on {_BACKGROUND}.")
     if not header.gray and config.channels == 1:
         notes.append(f"{path.name} was made gray, as the model's pictures are.")
-    return _tensor(sized), _tensor(own), tuple(notes)
-
-
-def _tensor(pixels: Any) -> Tensor:
-    return to_float(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
+    return sized, own, tuple(notes)

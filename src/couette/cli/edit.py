@@ -206,6 +206,7 @@ def _write(
         for number, row in enumerate(rows)
     }
     buffer = io.BytesIO()
+    # The stub takes any name for `allow_pickle`; the arrays are plain bytes.
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_bytes(path, buffer.getvalue())
 

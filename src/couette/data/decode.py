@@ -130,19 +130,6 @@ def decode(file: File, look: Look) -> NDArray[np.uint8]:
     return pixels.reshape(look.height, look.width, look.channels)
 
 
-def read_picture(path: Path, look: Look) -> NDArray[np.uint8]:
-    """A picture that a user names, as `decode` brings it to a look: uint8 (H, W, C).
-
-    Raises:
-        DataError: it can't be read; with its path.
-    """
-    with strict_pillow():
-        try:
-            return decode(path, look)
-        except BadPicture as error:
-            raise DataError(f"{path} {error}; give a picture.") from None
-
-
 def fit(image: Image.Image, height: int, width: int) -> Image.Image:
     """Scale so that the picture just covers `height` × `width`, and cut the centre out."""
     if image.size == (width, height):

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from couette.config import Spec
-from couette.contracts import Cond, Corruption, Denoise, Prediction
+from couette.contracts import Ask, Cond, Corruption, Denoise, Prediction
 from couette.editing.asking import combined, together
 from couette.editing.registry import EDITS, VIEWS, Edit, Scene
 from couette.editing.views import View, orthogonal
@@ -180,12 +180,11 @@ def _brief(view: Spec) -> str:
     return str(VIEWS.brief(Spec(name=view.name, **settings)))
 
 
-def _name(scene: Scene, ask: object) -> str:
-    label, words = getattr(ask, "label", None), getattr(ask, "words", None)
+def _name(scene: Scene, ask: Ask) -> str:
     classes = scene.model.config.classes
-    if label is not None and label < len(classes):
-        return str(classes[label])
-    return str(words or "")
+    if ask.label is not None and ask.label < len(classes):
+        return classes[ask.label]
+    return ask.words or ""
 
 
 def _refuse_crooked(scene: Scene, spec: Spec, view: View) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor
 
 from couette.config import STATES, Spec
+from couette.contracts import Step
 from couette.editing.registry import EDITS, Edit, Scene
 from couette.errors import InputError
 from couette.generate import finished, steps, together
+from couette.render import spread
 
 
 @dataclass(frozen=True)
@@ -63,54 +66,51 @@ def drawn(scene: Scene, edit: Edit, batch: int = 64) -> Tensor:
     """
     if batch < 1:
         raise InputError(f"A batch holds at least one picture, not {batch}.")
-    model, made = scene.model, []
+    made = []
     batch = together(edit.sampling or scene.sampling, batch)
     for first in range(0, len(edit.asked), batch):
-        # One batch at a time: the last step is decoded in the edit's own way.
-        run = steps(
-            model,
-            edit.asked[first : first + batch],
-            seed=scene.seed,
-            first=first,
-            sampling=edit.sampling or scene.sampling,
-            editor=edit.editor,
-            drive=edit.drive,
-            shape=edit.shape,
-        )
-        x: Tensor | None = None
-        for step in run:
-            x = step.x
-        assert x is not None  # every walk has a step
-        made.append(_seen(scene, edit, x))
+        # Only the last step is kept, and decoded in the edit's own way.
+        last = deque(_walk(scene, edit, first, batch), maxlen=1).pop()
+        made.append(_seen(scene, edit, last.x))
     return torch.cat(made)
 
 
-def watched(scene: Scene, edit: Edit) -> Iterator[Tensor]:
-    """What one row's model predicts at each step, then what it ends with, (N, C, H, W) each.
+def watched(scene: Scene, edit: Edit, most: int) -> Iterator[Tensor]:
+    """What one row's model predicts at some of its steps, then what it ends with, (N, C, H, W).
+
+    Args:
+        scene, edit: as for `drawn`.
+        most: how many steps are decoded; of a walk that can't know its length, all.
 
     Raises:
         InputError: several pictures by a sampler that chooses its own steps for each.
     """
-    if len(edit.asked) > together(edit.sampling or scene.sampling, len(edit.asked)):
+    count = len(edit.asked)
+    if count > together(edit.sampling or scene.sampling, count):
         raise InputError(
             f"The sampler '{scene.sampling.sampler.name}' takes other steps for each picture, so "
             "they make no film together; give --count 1, or another sampler."
         )
-    run = steps(
+    last: Step | None = None
+    for last in _walk(scene, edit, 0, count):
+        if last.count is None or last.index in spread(last.count, most):
+            yield _seen(scene, edit, last.x0)
+    assert last is not None  # every walk has a step
+    yield _seen(scene, edit, last.x)
+
+
+def _walk(scene: Scene, edit: Edit, first: int, count: int) -> Iterator[Step]:
+    """The steps of `count` of a row's pictures, from the picture `first` on."""
+    return steps(
         scene.model,
-        edit.asked,
+        edit.asked[first : first + count],
         seed=scene.seed,
+        first=first,
         sampling=edit.sampling or scene.sampling,
         editor=edit.editor,
         drive=edit.drive,
         shape=edit.shape,
     )
-    x: Tensor | None = None
-    for step in run:
-        x = step.x
-        yield _seen(scene, edit, step.x0)
-    assert x is not None
-    yield _seen(scene, edit, x)
 
 
 @torch.no_grad()

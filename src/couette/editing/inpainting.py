@@ -17,7 +17,12 @@ from couette.generate import Drive, Walk
 from couette.samplers.moves import need_normal
 from couette.tensors import sent
 
-Method = Literal["repaint", "replace"]
+Method = Annotated[
+    Literal["repaint", "replace"],
+    Field(description="repaint walks back and forth; replace walks once"),
+]
+Jump = Annotated[int, Field(ge=1, description="repaint: steps from one jump back to the next")]
+Resample = Annotated[int, Field(ge=1, description="repaint: times each stretch is walked")]
 Pixels = Annotated[int, Field(ge=0)]
 
 
@@ -141,13 +146,9 @@ def inpaint(
     ] = None,
     color: Annotated[str | None, Field(description="or what has this colour")] = None,
     soft: Annotated[float, Field(ge=0, description="pixels over which the edge blends")] = 0.0,
-    method: Annotated[
-        Method, Field(description="repaint walks back and forth; replace walks once")
-    ] = "repaint",
-    jump: Annotated[
-        int, Field(ge=1, description="repaint: steps from one jump back to the next")
-    ] = 2,
-    resample: Annotated[int, Field(ge=1, description="repaint: times each stretch is walked")] = 4,
+    method: Method = "repaint",
+    jump: Jump = 2,
+    resample: Resample = 4,
 ) -> list[Edit]:
     """Part of a picture made new; what the mask leaves black is kept to the bit.
 
@@ -184,13 +185,9 @@ def outpaint(
     top: Pixels = 0,
     right: Pixels = 0,
     bottom: Pixels = 0,
-    method: Annotated[
-        Method, Field(description="repaint walks back and forth; replace walks once")
-    ] = "repaint",
-    jump: Annotated[
-        int, Field(ge=1, description="repaint: steps from one jump back to the next")
-    ] = 2,
-    resample: Annotated[int, Field(ge=1, description="repaint: times each stretch is walked")] = 4,
+    method: Method = "repaint",
+    jump: Jump = 2,
+    resample: Resample = 4,
 ) -> list[Edit]:
     """What lies beyond a picture's edges: it is made smaller, and the margins are painted.
 

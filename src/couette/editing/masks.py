@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from couette.data.decode import Look, read_picture
+from couette.data.decode import Look
 from couette.data.decode import color as color_of
+from couette.data.single import read_picture
 from couette.editing.filters import gaussian
 from couette.errors import InputError, ShapeError
 
@@ -23,8 +24,7 @@ def from_file(path: str, height: int, width: int) -> Tensor:
     Raises:
         DataError: no picture.
     """
-    pixels = read_picture(Path(path), Look(height, width, 1))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    return (read_picture(Path(path), Look(height, width, 1)) + 1) / 2
 
 
 def from_box(box: tuple[int, int, int, int], height: int, width: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from PIL.Image import Image
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from couette.editing.carry import Edited, watched
 from couette.editing.registry import Edit, Scene
-from couette.render import reverse_frames, spread, strip
+from couette.render import reverse_frames, strip
 
 _MOST = 40
 """Frames of an animation."""
@@ -21,22 +21,23 @@ def sheet(rows: Sequence[Edited], *, title: str = "") -> Image:
     lines = {}
     for row in rows:
         whole = torch.cat([*row.edit.before.values(), row.pictures])
-        looks = row.edit.views or {"": lambda x: x}
-        for name, look in looks.items():
+        for name, look in _looks(row.edit).items():
             lines[", ".join(filter(None, (row.name, name)))] = look(whole).float()
     return strip(lines, columns=list(rows[0].edit.before), title=title)
 
 
 def frames(scene: Scene, edit: Edit) -> list[Image]:
-    """What the model predicts at each step, `_MOST` of them at most, and what it ends with."""
-    steps = list(watched(scene, edit))
-    chosen = [steps[i] for i in spread(len(steps), _MOST)]
-    return reverse_frames(list(map(_looked(edit), chosen)))
+    """What the model predicts at each step, `_MOST` of them at most, and what it ends with; each
+    picture in all the ways to look at it."""
+    looks = _looks(edit).values()
+    return reverse_frames(
+        [
+            torch.stack([look(seen) for look in looks], 1).flatten(0, 1)
+            for seen in watched(scene, edit, _MOST)
+        ]
+    )
 
 
-def _looked(edit: Edit):  # type: ignore[no-untyped-def]
-    def looked(pictures: Tensor) -> Tensor:
-        views = edit.views or {"": lambda x: x}
-        return torch.stack([look(pictures) for look in views.values()], 1).flatten(0, 1)
-
-    return looked
+def _looks(edit: Edit) -> Mapping[str, Callable[[Tensor], Tensor]]:
+    """The ways to look at what an edit makes; as it is, where it names none."""
+    return edit.views or {"": lambda x: x}

@@ -51,7 +51,7 @@ class Windowed:
             for columns in _axis(x.shape[-1], self.window[1], self.step[1], self.wrap)
         ]
         weight = self.weight.to(x)
-        sums: list[Tensor | None] = [None, None, None]
+        sums: dict[int, Tensor] = {}
         total = x.new_zeros(x.shape[-2:])
         at_once = max(1, ROWS // len(x))
         for start in range(0, len(places), at_once):
@@ -64,15 +64,13 @@ class Windowed:
             for i, found in enumerate(p):
                 if found is None:
                     continue
-                if sums[i] is None:
-                    sums[i] = torch.zeros_like(x)
+                whole = sums.setdefault(i, torch.zeros_like(x))
                 for (r, c), each in zip(part, found.chunk(len(part)), strict=True):
-                    sums[i][..., r, c] += weight * each  # type: ignore[index]
+                    whole[..., r, c] += weight * each
             for r, c in part:
                 total[r, c] += weight
-        x0, base, mix = (None if each is None else each / total for each in sums)
-        assert x0 is not None
-        return Prediction(x0, base, mix)
+        means = {i: each / total for i, each in sums.items()}
+        return Prediction(means[0], means.get(1), means.get(2))
 
 
 def _axis(size: int, window: int, step: int, wrap: bool) -> list[Tensor]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
 import torch
-from PIL import Image as Pillow
+from PIL.Image import Image
 from pydantic import Field
 from torch import Tensor
 
 from couette.config import SamplingConfig
 from couette.contracts import Ask, Step
 from couette.data import to_float
-from couette.data.decode import Look, color, read_picture
+from couette.data.decode import Look, color
+from couette.data.single import read_picture
 from couette.editing.filters import gaussian
 from couette.errors import InputError
 from couette.evaluation.reconstruction import peak_ratio, similarity
@@ -30,8 +33,7 @@ from couette.figures.registry import (
     still,
 )
 from couette.figures.target import Target
-from couette.generate import KeyedNoise, Walk, finished, pictures, said
-from couette.generate import steps as walked
+from couette.generate import KeyedNoise, Walk, finished, pictures, said, steps
 from couette.model import Model
 from couette.render import grid, strip
 from couette.schedules import log_snr
@@ -78,23 +80,18 @@ def ladder(
     sampling = walk_of(model, None, guidance, sampler)
     original = _given(target, model, picture, seed)
     asked = asks(model, 1, label, prompt) if label is not None or prompt else [Ask()]
-    z = model.codec.encode(original.to(model.denoiser.runtime.device))
-    rows = [_rungs(model, z, asked, sampling, seed, t, stride, original) for t in times]
-    columns = list(zip(*rows, strict=True))
+    rung = Rung(model, original, asked, sampling, seed, stride)
+    columns = list(zip(*map(rung.at, times), strict=True))
     cells = torch.cat([torch.cat(column) for column in columns])
-    words = [_words(t) for t in times]
     note = f"Many steps: {said(sampling)}, but {stride:g} apart in t."
     sheet = grid(
         cells,
         columns=len(times),
         labels=[_near(each, original) for each in cells],
-        column_titles=words,
+        column_titles=[_words(t) for t in times],
         row_titles=("noisy", "Gaussian blur", "one step", "many steps"),
     )
-    return [
-        still("ladder", sheet, note),
-        still("strip", _strip(model, z, asked, sampling, seed, begin, stride), note),
-    ]
+    return [still("ladder", sheet, note), still("strip", rung.strip(begin), note)]
 
 
 def _given(target: Target, model: Model, picture: str | None, seed: int) -> Tensor:
@@ -102,82 +99,74 @@ def _given(target: Target, model: Model, picture: str | None, seed: int) -> Tens
     config = model.config
     if picture is not None:
         look = Look(config.height, config.width, config.channels, color("white"))
-        pixels = torch.from_numpy(read_picture(Path(picture), look).copy())
-        return to_float(pixels.permute(2, 0, 1)[None])
+        return read_picture(Path(picture), look)
     if target.kind == "model":
         raise InputError(f"{target.described} has no data; give a picture: --picture FILE.")
     data = target.unseen
     return to_float(data.pictures(permutation(seed, 0, len(data))[:1]))
 
 
-@torch.no_grad()
-def _rungs(
-    model: Model,
-    z: Tensor,
-    asked: list[Ask],
-    sampling: SamplingConfig,
-    seed: int,
-    t: float,
-    stride: float,
-    original: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Noised to t, blurred, denoised in one step and in many, (1, C, H, W) each."""
-    when = _when(model, torch.tensor(t, dtype=torch.float64))
-    level = model.denoiser.corruption.schedule.level(when)
-    index, noise = torch.zeros(1, dtype=torch.int64), model.denoiser.corruption.noise
-    eps = KeyedNoise(seed, index, z.shape[1:], str(z.device), noise)(when, when)
-    x = expand(level.alpha, z) * z + expand(level.sigma, z) * eps
-    noisy = looked_at(model, x, when)
-    scaled = looked_at(model, x / expand(level.alpha, z)) if float(level.alpha) > 0 else noisy
-    tried = [gaussian(scaled, sigma).clamp(-1, 1) for sigma in (0.0, *BLURS)]
-    blurred = max(tried, key=lambda each: float(peak_ratio(*_unit(each, original))))
-    if t == 0:
-        return noisy, blurred, original, original
-    one = looked_at(model, predicted(model, x, when.reshape(1), asked).to(z)).clamp(-1, 1)
-    many = list(_walk(model, z, asked, sampling, seed, t, stride))[-1]
-    return noisy.clamp(-1, 1), blurred, one, finished(model, many.x)
+@dataclass(frozen=True)
+class Rung:
+    """A picture, (1, C, H, W) in [-1, 1], and how noise is taken from it."""
 
+    model: Model
+    original: Tensor
+    asked: list[Ask]
+    sampling: SamplingConfig
+    seed: int
+    stride: float
 
-def _walk(
-    model: Model,
-    z: Tensor,
-    asked: list[Ask],
-    sampling: SamplingConfig,
-    seed: int,
-    begin: float,
-    stride: float,
-) -> Iterator[Step]:
-    """Denoise z from where it is noised to `begin`, in strides."""
-    count = max(1, round(begin / stride))
-    times = _when(model, torch.linspace(begin, 0, count + 1, dtype=torch.float64))
-    # A table that ends with less noise has one end for all that lies beyond it.
-    times = torch.unique(times).flip(0)
+    @cached_property
+    def z(self) -> Tensor:
+        """The picture as the denoiser works on it."""
+        return self.model.codec.encode(self.original.to(self.model.denoiser.runtime.device))
 
-    def drive(walk: Walk) -> Iterator[Step]:
-        return walk.down(walk.noised(z, times[0]), times)
+    @torch.no_grad()
+    def at(self, t: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Noised to t, blurred, denoised in one step and in many, (1, C, H, W) each."""
+        model, z = self.model, self.z
+        corruption = model.denoiser.corruption
+        when = _when(model, torch.tensor(t, dtype=torch.float64))
+        level = corruption.schedule.level(when)
+        index = torch.zeros(1, dtype=torch.int64)
+        draw = KeyedNoise(self.seed, index, z.shape[1:], str(z.device), corruption.noise)
+        x = expand(level.alpha, z) * z + expand(level.sigma, z) * draw(when, when)
+        noisy = looked_at(model, x, when)
+        scaled = looked_at(model, x / expand(level.alpha, z)) if float(level.alpha) > 0 else noisy
+        tried = [gaussian(scaled, sigma).clamp(-1, 1) for sigma in (0.0, *BLURS)]
+        blurred = max(tried, key=lambda each: float(peak_ratio(*_unit(each, self.original))))
+        if t == 0:
+            return noisy, blurred, self.original, self.original
+        answer = predicted(model, x, when.reshape(1), self.asked).to(z)
+        *_, last = self.walk(t)
+        one = looked_at(model, answer).clamp(-1, 1)
+        return noisy.clamp(-1, 1), blurred, one, finished(model, last.x)
 
-    return walked(model, asked, seed=seed, sampling=sampling, drive=drive)
+    def walk(self, begin: float) -> Iterator[Step]:
+        """Denoise from where the picture is noised to `begin`, in strides."""
+        count = max(1, round(begin / self.stride))
+        times = _when(self.model, torch.linspace(begin, 0, count + 1, dtype=torch.float64))
+        # A table that ends with less noise has one end for all that lies beyond it.
+        times = torch.unique(times).flip(0)
 
+        def drive(walk: Walk) -> Iterator[Step]:
+            return walk.down(walk.noised(self.z, times[0]), times)
 
-def _strip(
-    model: Model,
-    z: Tensor,
-    asked: list[Ask],
-    sampling: SamplingConfig,
-    seed: int,
-    begin: float,
-    stride: float,
-) -> Pillow.Image:
-    steps = list(_walk(model, z, asked, sampling, seed, begin, stride))
-    shown = [step for step in steps if step.index % 5 == 0 or step is steps[-1]]
-    left = [begin * (1 - (step.index + 1) / len(steps)) for step in shown]
-    return strip(
-        {
-            "x": torch.cat([looked_at(model, step.x, step.t) for step in shown]),
-            "predicted": torch.cat([looked_at(model, step.x0) for step in shown]),
-        },
-        columns=[_words(t) for t in left],
-    )
+        return steps(self.model, self.asked, seed=self.seed, sampling=self.sampling, drive=drive)
+
+    def strip(self, begin: float) -> Image:
+        """Every fifth of the many steps, and the last."""
+        walked = list(self.walk(begin))
+        shown = [step for step in walked if step.index % 5 == 0 or step is walked[-1]]
+        left = [begin * (1 - (step.index + 1) / len(walked)) for step in shown]
+        return strip(
+            {
+                "x": torch.cat([looked_at(self.model, step.x, step.t) for step in shown]),
+                "predicted": torch.cat([looked_at(self.model, step.x0) for step in shown]),
+            },
+            columns=[_words(t) for t in left],
+        )
 
 
 def _when(model: Model, t: Tensor) -> Tensor:

@@ -314,10 +314,12 @@ def pictures(
     if not asked:
         raise InputError(_NOTHING)
     batch = together(sampling or model.config.sampling, batch)
-    way = {"seed": seed, "sampling": sampling, "editor": editor, "drive": drive, "shape": shape}
+    way = partial(
+        steps, model, seed=seed, sampling=sampling, editor=editor, drive=drive, shape=shape
+    )
     for start in range(0, len(asked), batch):
         part = asked[start : start + batch]
-        run = steps(model, part, first=first + start, **way)  # type: ignore[arg-type]
+        run = way(part, first=first + start)
         # Only the last step is kept: a thousand of them would fill the memory.
         yield finished(model, deque(run, maxlen=1).pop().x)
 
