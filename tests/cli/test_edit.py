@@ -97,6 +97,11 @@ class TestEdit:
             (("img2img", "gone.png"), "gone.png can't be opened"),
             (("inpaint", "photo.png", "--box", "0", "0", "20", "2"), "does not lie within"),
             (("inpaint", "photo.png"), "one of --mask, --box and --color"),
+            (("inpaint", "photo.png", "--box", "1", "2"), "--box takes 4 whole numbers, not '1 2'"),
+            (
+                ("inpaint", "photo.png", "--box", "1", "2", "3", "x"),
+                "4 whole numbers, not '1 2 3 x'",
+            ),
             (("inpaint", "photo.png", "--mask", "gone.png"), "gone.png can't be opened"),
             (("anagram", "--view", "identity", "rotat"), "did you mean 'rotate'?"),
             (("anagram", "--label", "2", "99"), "There is no label '99'"),

@@ -82,6 +82,10 @@ def _sentence(box: str, prog: str, known: Iterable[str]) -> str:
         if several:
             values = several[1].replace("'", "").replace(",", "")
             return f"{flag} can't be read from '{values}'; see {prog} --help."
+        shape = re.search(r"no type matching \S*\{(\w+(?: \w+)+)\} could .*? from \[(.*?)\]", text)
+        if shape:
+            values = shape[2].replace("'", "").replace(",", "")
+            return f"{flag} takes {_several(shape[1])}, not '{values}'."
         kind = re.search(re.escape(flag) + r" (\S+)", hints)
         value = re.search(r"from \['([^']*)'\]", found[2]) or re.search(r"'([^']*)'\.?$", found[2])
         if kind and value:
@@ -108,6 +112,12 @@ def _unknown(given: list[str], prog: str, flags: list[str]) -> str:
     near = None if close is None else names[close]
     hint = f"did you mean --{near}?" if near else f"{prog} --help lists those there are."
     return f"{prog} has no flag {flag}; {hint}"
+
+
+def _several(metavar: str) -> str:
+    """A metavar of several values in words: INT INT is "2 whole numbers"."""
+    words = metavar.split()
+    return f"{len(words)} {_KINDS.get(words[0], words[0]).removeprefix('a ')}s"
 
 
 def _kind(metavar: str) -> str:
