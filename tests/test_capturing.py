@@ -112,7 +112,7 @@ def test_replays_read_what_is_there_now() -> None:
 @card
 def test_recorded_pictures_are_the_pictures(tmp_path: Path) -> None:
     """Also where features are used again, and with batches of several sizes."""
-    losses(tmp_path / "run", steps=3)
+    api.train("digits", out=tmp_path / "run", steps=3, runtime={"dtype": "float32"})
     drawn = []
     for how in HOW:
         runtime = choose(RuntimeConfig(graph=how, dtype="float32"))

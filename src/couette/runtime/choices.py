@@ -61,9 +61,12 @@ class Runtime:
     graph: bool = False
 
     def apply(self) -> None:
-        """Set the process-wide parts: threads, and TF32 on CUDA."""
+        """Set the process-wide parts: threads, and on CUDA TF32 and attention's kernels."""
         torch.set_num_threads(self.threads)
         if self.device == "cuda":
+            # cuDNN's backward pass of masked attention gives NaN where logits fall below -88:
+            # https://github.com/pytorch/pytorch/issues/196678.
+            torch.backends.cuda.enable_cudnn_sdp(False)
             torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
 
     @property
