@@ -222,6 +222,10 @@ class TrainingConfig(Frozen):
         Field(description="steps between grids, or 'epoch'; by time when not given"),
     ] = None
     keep: Annotated[int, Field(ge=1, description="checkpoints kept")] = 2
+    init: Annotated[
+        str | None,
+        Field(description="a run or model whose weights it begins with, where they fit"),
+    ] = None
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

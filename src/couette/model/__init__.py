@@ -40,6 +40,7 @@ from couette.model.loading import (
     load_parts,
     load_weights,
     read_config,
+    widened,
 )
 
 __all__ = [
@@ -70,5 +71,6 @@ __all__ = [
     "pixel_range",
     "read_config",
     "sizes_of",
+    "widened",
     "without_memory",
 ]

@@ -58,6 +58,33 @@ class GroupNorm(nn.GroupNorm):
         return scale.flatten(1)[:, None], shift.flatten(1)[:, None]
 
 
+def head_norm(width: int, heads: int, wanted: bool) -> nn.Module:
+    """What queries or keys (B, heads, N, width/heads) go through before they meet.
+
+    Normed, they can't grow with the weights, so that attention stays soft in long runs of large
+    steps (Dehghani et al. 2023, "ViT-22B", sec. 2). Where that is not wanted, nothing is done.
+    """
+    return nn.LayerNorm(width // heads, bias=False) if wanted else nn.Identity()
+
+
+def turned(x: Tensor, longest: float = 100.0) -> Tensor:
+    """Queries or keys (B, heads, L, d), turned by their position in the row.
+
+    Pairs of channels turn by position·longest^(-i/count), so that products of turned queries and
+    keys see how far apart two words are (Su et al. 2021, "RoFormer", eq. 34). A word must find its
+    neighbour: whose colour is red?
+
+    Args:
+        longest: about how many positions the slowest pair takes to turn by one.
+    """
+    length, count = x.shape[-2], x.shape[-1] // 2
+    speeds = longest ** (-torch.arange(count, device=x.device) / count)
+    angle = torch.arange(length, device=x.device)[:, None] * speeds
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    a, b, rest = x.split((count, count, x.shape[-1] - 2 * count), -1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos, rest), -1)
+
+
 def attend(
     q: Tensor,
     k: Tensor,

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from couette.contracts import Cond, TextSizes
 from couette.errors import ConfigError, ShapeError
-from couette.networks.layers import ChannelNorm, Place, attend
+from couette.networks.layers import ChannelNorm, Place, attend, head_norm, turned
 from couette.runtime import Repeated
 
 WAVES = 32
@@ -47,16 +46,20 @@ def words_of(cond: Cond) -> tuple[Tensor, Tensor]:
 
 
 class TextBlock(Repeated):
-    """Attention among the tokens, then a perceptron on each; both residual, with the norms first
-    (Vaswani et al. 2017; Xiong et al. 2020)."""
+    """Attention among the tokens, told how far apart they are, then a perceptron on each.
+
+    Both are residual, with the norms first (Vaswani et al. 2017; Xiong et al. 2020).
+    """
 
     matrices = ("qkv", "leave", "widen", "narrow")
 
-    def __init__(self, width: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, dropout: float = 0.0, qk_norm: bool = False) -> None:
         super().__init__()
         self.heads = heads_of(width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = head_norm(width, self.heads, qk_norm)
+        self.k_norm = head_norm(width, self.heads, qk_norm)
         self.leave = nn.Linear(width, width)
         self.widen = nn.Linear(width, 4 * width)
         self.narrow = nn.Linear(4 * width, width)
@@ -67,7 +70,8 @@ class TextBlock(Repeated):
         batch, length, width = h.shape
         parts = self.qkv(self.norm1(h)).reshape(batch, length, 3, self.heads, -1)
         q, k, v = parts.permute(2, 0, 3, 1, 4)
-        mixed = attend(q, k, v, mask).transpose(1, 2).reshape(batch, length, width)
+        mixed = attend(turned(self.q_norm(q)), turned(self.k_norm(k)), v, mask)
+        mixed = mixed.transpose(1, 2).reshape(batch, length, width)
         h = h + self.dropout(self.leave(mixed))
         out: Tensor = h + self.dropout(self.narrow(F.gelu(self.widen(self.norm2(h)))))
         return out
@@ -80,9 +84,10 @@ class Reader(nn.Module):
         sizes: of the words: token numbers to be embedded, or features of another encoder.
         width: D, of what it gives.
         depth: blocks.
+        qk_norm: whether queries and keys are normed before they meet, see `layers.head_norm`.
     """
 
-    def __init__(self, sizes: TextSizes, width: int, depth: int) -> None:
+    def __init__(self, sizes: TextSizes, width: int, depth: int, qk_norm: bool = False) -> None:
         super().__init__()
         self.sizes, self.width, self.depth = sizes, width, depth
         self.enter: nn.Module = (
@@ -90,8 +95,7 @@ class Reader(nn.Module):
             if sizes.vocabulary
             else nn.Sequential(nn.LayerNorm(sizes.width), nn.Linear(sizes.width, width))
         )
-        self.place = nn.Parameter(0.02 * torch.randn(sizes.length, width))
-        self.blocks = nn.ModuleList(TextBlock(width) for _ in range(depth))
+        self.blocks = nn.ModuleList(TextBlock(width, qk_norm=qk_norm) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,7 +117,7 @@ class Reader(nn.Module):
                 f"The words come as {tuple(text.shape[1:])}; this network reads up to "
                 f"{self.sizes.length} tokens{self._expected}."
             )
-        h = self.enter(text) + self.place[: text.shape[1]]
+        h = self.enter(text)
         attended = mask[:, None, None]
         for block in self.blocks:
             h = block(h, attended)
@@ -137,11 +141,14 @@ class CrossAttention(nn.Module):
     Args:
         channels: of h.
         text: D, of the words.
+        qk_norm: whether queries and keys are normed before they meet, see `layers.head_norm`.
     """
 
-    def __init__(self, channels: int, text: int) -> None:
+    def __init__(self, channels: int, text: int, qk_norm: bool = False) -> None:
         super().__init__()
         self.heads = heads_of(channels)
+        self.q_norm = head_norm(channels, self.heads, qk_norm)
+        self.k_norm = head_norm(channels, self.heads, qk_norm)
         self.norm = ChannelNorm(channels, elementwise_affine=False)
         self.place = Place(WAVES, channels)
         self.q = nn.Conv2d(channels, channels, 1)
@@ -157,7 +164,7 @@ class CrossAttention(nn.Module):
         q = self.q(self.place(self.norm(h), where)).permute(0, 2, 3, 1)
         q = q.reshape(batch, height * width, self.heads, -1).transpose(1, 2)
         k, v = self.kv(text).reshape(batch, text.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        y = attend(q, k, v, mask, self.tap)
+        y = attend(self.q_norm(q), self.k_norm(k), v, mask, self.tap)
         y = y.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         out: Tensor = h + self.leave(y)
         return out

@@ -22,7 +22,7 @@ from couette.contracts import Cond, Sizes
 from couette.errors import ConfigError
 from couette.networks.common import label, refuse_unknown, unmixed
 from couette.networks.embeddings import FourierFeatures, log_spaced
-from couette.networks.layers import ChannelNorm, Place, attend, places
+from couette.networks.layers import ChannelNorm, Place, attend, head_norm, places
 from couette.networks.text import WAVES, CrossAttention, Reader, heads_of, words_of
 from couette.registry import NETWORKS
 from couette.runtime import Repeated
@@ -47,6 +47,7 @@ class Preset:
     blocks: residual blocks of each level on the way down, and as many on the way up.
     attention: levels of at most this many positions on the short side attend.
     words: levels of at most this many attend to the words, where there are any.
+    qk_norm: whether attention's queries and keys are normed before they meet.
     """
 
     patch: int
@@ -55,6 +56,7 @@ class Preset:
     blocks: int
     attention: int
     words: int = 16
+    qk_norm: bool = False
 
 
 PRESETS = {
@@ -83,6 +85,7 @@ class UNet(nn.Module):
         attention: levels of at most this many positions on the short side attend.
         words: levels of at most this many attend to the words, where there are any.
         reading: blocks that read the words, before pictures attend to them.
+        qk_norm: attention's queries and keys are normed before they meet, for long runs.
         dropout: share of features dropped inside each residual block.
 
     Raises:
@@ -101,6 +104,7 @@ class UNet(nn.Module):
         attention: Annotated[int, Field(ge=0, le=256)] | None = None,
         words: Annotated[int, Field(ge=0, le=256)] | None = None,
         reading: Annotated[int, Field(ge=0, le=24)] = 2,
+        qk_norm: bool = False,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__()
@@ -112,14 +116,15 @@ class UNet(nn.Module):
             blocks=blocks or preset.blocks,
             attention=preset.attention if attention is None else attention,
             words=preset.words if words is None else words,
+            qk_norm=qk_norm,
         )
         side = -(-min(sizes.height, sizes.width) // plan.patch)
         multiples = fitting(plan.multiples, side)
 
         self.patch = plan.patch
         self.multiple = plan.patch << (len(multiples) - 1)
-        self.reader = None if sizes.text is None else Reader(sizes.text, 2 * plan.width, reading)
-        text = 0 if self.reader is None else 2 * plan.width
+        text = 0 if sizes.text is None else 2 * plan.width
+        self.reader = Reader(sizes.text, text, reading, qk_norm) if sizes.text else None
         self.embedding = Embedding(4 * plan.width, sizes.classes, text)
         self.enter = nn.Conv2d(sizes.channels * plan.patch**2, plan.width, 3, padding=1)
         self.level = build_level(plan, multiples, side, dropout, text)
@@ -276,7 +281,13 @@ class Block(Repeated):
     """
 
     def __init__(
-        self, channels: int, emb: int, attends: bool, dropout: float, text: int = 0
+        self,
+        channels: int,
+        emb: int,
+        attends: bool,
+        dropout: float,
+        text: int = 0,
+        qk_norm: bool = False,
     ) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(channels, elementwise_affine=False)
@@ -285,8 +296,8 @@ class Block(Repeated):
         self.norm2 = ChannelNorm(channels, elementwise_affine=False)
         self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
         self.dropout = nn.Dropout(dropout)
-        self.attention = Attention(channels) if attends else None
-        self.words = CrossAttention(channels, text) if text else None
+        self.attention = Attention(channels, qk_norm) if attends else None
+        self.words = CrossAttention(channels, text, qk_norm) if text else None
 
     def forward(
         self,
@@ -308,9 +319,11 @@ class Block(Repeated):
 class Attention(nn.Module):
     """h + attention among all positions of h, each of which is told where it is."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, qk_norm: bool = False) -> None:
         super().__init__()
         self.heads = heads_of(channels)
+        self.q_norm = head_norm(channels, self.heads, qk_norm)
+        self.k_norm = head_norm(channels, self.heads, qk_norm)
         self.norm = ChannelNorm(channels, elementwise_affine=False)
         self.place = Place(WAVES, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
@@ -323,7 +336,7 @@ class Attention(nn.Module):
         tokens = self.qkv(self.place(self.norm(h), where)).permute(0, 2, 3, 1)  # (B, H, W, 3C)
         tokens = tokens.reshape(batch, height * width, 3, self.heads, -1)
         q, k, v = tokens.permute(2, 0, 3, 1, 4)  # each (B, heads, H·W, C/heads)
-        y = unmixed(attend(q, k, v), v, perturb)
+        y = unmixed(attend(self.q_norm(q), self.k_norm(k), v), v, perturb)
         y = y.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         out: Tensor = h + self.leave(y)
         return out
@@ -349,7 +362,8 @@ def build_level(
     channels = plan.width * multiples[0]
     attends, reads = side <= plan.attention, text if side <= plan.words else 0
     blocks = [
-        Block(channels, 4 * plan.width, attends, dropout, reads) for _ in range(2 * plan.blocks)
+        Block(channels, 4 * plan.width, attends, dropout, reads, plan.qk_norm)
+        for _ in range(2 * plan.blocks)
     ]
     if len(multiples) == 1:
         return Level(blocks, bool(attends or reads))

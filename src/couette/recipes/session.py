@@ -30,6 +30,7 @@ from couette.errors import (
 )
 from couette.generate import steps
 from couette.model import AUTOENCODER, CONFIG, READER, TOKENIZER, Model, Parts, assemble
+from couette.recipes.beginning import begun_from, take_weights
 from couette.recipes.building import build_trainer, build_trial, enough, model_config
 from couette.recipes.cadence import Cadence
 from couette.recipes.card import card
@@ -103,6 +104,9 @@ class Session:
         config = config.replace(data={"source": located(self._given)})
         self.data: Splits = data or open_data(config.data)
         enough(self.data.train)
+        init = config.training.init if checkpoint is None else None
+        if init is not None:
+            config = begun_from(config, Path(init))
         read = reading(config.text, self.data.train, checkpoint)
         self._word_notes = read.notes
         if read.tokenizer is not None:
@@ -122,6 +126,9 @@ class Session:
         self._network, self.trainer = build_trainer(
             self.config, self.model_config, self.data.train, self.runtime, self.parts, tell
         )
+        self._begun = None
+        if init is not None:
+            self._begun = take_weights(self._network, self.model_config, Path(init))
         self.models = {"weights": self._model(self._network)}
         if self.trainer.average is not None:
             self.models["average"] = self._model(self.trainer.average.network)
@@ -150,6 +157,8 @@ class Session:
         reads = self.config.text.encoder != "none" or self.config.objective.name != "diffusion"
         if self.data.train.texts is not None and not reads:
             lines.append("The captions are not read; --recipe text-to-image does.")
+        if self._begun is not None:
+            lines.append(self._begun)
         if self._from is not None:
             lines.append(going_on(self.trainer.step, self._damaged))
         return lines

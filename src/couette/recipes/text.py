@@ -58,7 +58,9 @@ def starter() -> RunConfig:
                     "weighting": spec("uncertainty"),
                 }
             ),
-            "network": spec("unet", attention=16, width=80, multiples=(1, 2), reading=4),
+            "network": spec(
+                "unet", attention=16, width=80, multiples=(1, 2), reading=4, qk_norm=True
+            ),
             "training": base.training.model_copy(
                 update={"minutes": None, "steps": STARTER, "batch": 256}
             ),
