@@ -7,20 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from couette.errors import CheckpointError, ConfigError
-from couette.interop.folders import INDEX, choose_weights
+from couette.interop.folders import INDEX, PARTS, choose_weights
 from couette.interop.libraries import quiet
 
 _SECONDS = 10.0
 """How long the hub is waited for."""
 
-_PARTS = (
-    "unet",
-    "transformer",
-    "vae",
-    "scheduler",
-    "image_noising_scheduler",
-    *(f"{part}{n}" for part in ("text_encoder", "tokenizer") for n in ("", "_2", "_3")),
-)
 _WEIGHED = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 _PLAIN = (".json", ".txt", ".model")
 
@@ -99,7 +91,7 @@ def needed(files: Iterable[str], name: str) -> list[str]:
         )
     chosen = []
     for folder, names in folders.items():
-        if folder and (single or folder not in _PARTS):
+        if folder and (single or folder not in PARTS):
             continue
         kept = [each for each in names if each.endswith(_PLAIN)]
         if folder in _WEIGHED or (single and not folder):
