@@ -31,9 +31,7 @@ def fetched(name: str) -> Path:
     errors = hub.errors
     try:
         with quiet():
-            told = hub.HfApi().model_info(name, timeout=_SECONDS)
-            wanted = needed([each.rfilename for each in told.siblings or ()], name)
-            return Path(hub.snapshot_download(name, allow_patterns=wanted))
+            return _snapshot(hub, name)
     except CheckpointError:
         raise
     except errors.GatedRepoError:
@@ -49,6 +47,24 @@ def fetched(name: str) -> Path:
         ) from None
     except Exception as error:  # no network, in the words of whatever library it rests on
         return _cached(hub, name, error)
+
+
+def _snapshot(hub: Any, name: str) -> Path:
+    """What is used of one commit, the latest."""
+    commit, wanted = _listed(hub, name)
+    found = Path(hub.snapshot_download(name, allow_patterns=wanted))
+    if found.name == commit:
+        return found
+    # It has changed since it was listed. What was fetched is of one commit, the later one; what
+    # that has of other names is still to be fetched.
+    _, wanted = _listed(hub, name, found.name)
+    return Path(hub.snapshot_download(name, revision=found.name, allow_patterns=wanted))
+
+
+def _listed(hub: Any, name: str, commit: str | None = None) -> tuple[str | None, list[str]]:
+    """A commit, the latest where none is given, and which of its files are used."""
+    told = hub.HfApi().model_info(name, revision=commit, timeout=_SECONDS)
+    return told.sha, needed([each.rfilename for each in told.siblings or ()], name)
 
 
 def _cached(hub: Any, name: str, error: Exception) -> Path:
