@@ -258,6 +258,36 @@ def test_damage_is_named(case: str, copied: Callable[[str], Path]) -> None:
     assert "\n" not in str(caught.value)
 
 
+PARTS_THAT_DO_NOT_FIT = {
+    "dit": (small.dit, "takes 4 channels, and the latents of its autoencoder have 5; these parts"),
+    "sd3": (small.stable3, "takes 4 channels, and the latents of its autoencoder have 5"),
+    "flux": (small.flux, "takes 16 channels, and squares of 2×2 latents of its autoenc.* have 20"),
+    "sd": (small.stable, "takes 4 channels, of which 5 are latents"),
+}
+
+
+@pytest.mark.parametrize("case", PARTS_THAT_DO_NOT_FIT)
+def test_latents_of_other_channels(case: str, tmp_path: Path) -> None:
+    """Known from the configs, before any weights are read."""
+    build, sentence = PARTS_THAT_DO_NOT_FIT[case]
+    build(tmp_path)
+    interop.describe(tmp_path)
+    edited(tmp_path / "vae/config.json", latent_channels=5)
+    with pytest.raises(CheckpointError, match=sentence):
+        interop.describe(tmp_path)
+    edited(tmp_path / "vae/config.json", out_channels=4)
+    with pytest.raises(CheckpointError, match="takes pictures of 3 channels and makes them of 4"):
+        interop.describe(tmp_path)
+
+
+@pytest.mark.parametrize("build", [small.stable3, small.flux])
+def test_flows_of_other_channels(build: Callable[[Path], object], tmp_path: Path) -> None:
+    build(tmp_path)
+    edited(tmp_path / "transformer/config.json", out_channels=6)
+    with pytest.raises(CheckpointError, match=r"makes 6 channels, and .* have"):
+        interop.describe(tmp_path)
+
+
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
 def test_pickled_weights_are_not_opened(part: str, copied: Callable[[str], Path]) -> None:
     folder = copied("stable")

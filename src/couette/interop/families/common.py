@@ -151,9 +151,15 @@ def autoencoder_of(folder: Folder) -> dict[str, Any]:
     """The config of the autoencoder.
 
     Raises:
-        CheckpointError: it is of another class, or scales its latents by channel.
+        CheckpointError: it is of another class, makes pictures of other channels than it takes, or
+            scales its latents by channel.
     """
     fields = fields_for(folder, "vae", "AutoencoderKL")
+    if fields.get("in_channels", 3) != fields.get("out_channels", 3):
+        raise CheckpointError(
+            f"The autoencoder of {folder.given} takes pictures of {fields.get('in_channels', 3)} "
+            f"channels and makes them of {fields.get('out_channels', 3)}; use another model."
+        )
     if fields.get("latents_mean") or fields.get("latents_std"):
         raise CheckpointError(
             f"The autoencoder of {folder.given} scales its latents channel by channel, which is "
@@ -220,6 +226,28 @@ def must_read(found: int, wanted: Any, folder: Folder) -> None:
         raise CheckpointError(
             f"The encoder of words of {folder.given} gives {found} features, and its network reads "
             f"{wanted}; these parts do not belong together."
+        )
+
+
+def must_fit(
+    does: str, channels: Any, latent: int, folder: Folder, of: str = "the latents"
+) -> None:
+    """Refuse a network of latents that has other channels than those of its autoencoder.
+
+    Args:
+        does: what the network does with them: takes, or makes.
+        channels: how many it does that with.
+        latent: how many there are.
+        folder: the pipeline's.
+        of: what has so many.
+
+    Raises:
+        CheckpointError: with both numbers.
+    """
+    if channels != latent:
+        raise CheckpointError(
+            f"The network of {folder.given} {does} {channels} channels, and {of} of its "
+            f"autoencoder have {latent}; these parts do not belong together."
         )
 
 
