@@ -32,7 +32,7 @@ def _stable3(folder: Folder) -> ModelConfig:
     must_fit("takes", channels, latent, folder)
     must_fit("makes", fields.get("out_channels", 16) or channels, latent, folder)
     patch = int(fields.get("patch_size") or 2)
-    height, width = size_of(fields, folder.given)
+    rows, columns = size_of(fields, folder.given)
     width = int(fields.get("joint_attention_dim", 4096))
     clips = [encoders.described(folder, number) for number in ("", "_2")]
     # Those of CLIP are filled up with zeros.
@@ -41,7 +41,7 @@ def _stable3(folder: Folder) -> ModelConfig:
     must_read(pooled, fields.get("pooled_projection_dim", 2048), folder)
     if folder.has("text_encoder_3"):
         must_read(encoders.width_of(encoders.described(folder, "_3")), width, folder)
-    found = scheduled(folder.scheduler(), folder.given, (height // patch) * (width // patch))
+    found = scheduled(folder.scheduler(), folder.given, (rows // patch) * (columns // patch))
     sampling = SamplingConfig(sampler=spec("euler"), grid=found.grid, steps=28, guidance=4.0)
     return described(folder, "transformer", shape, found, sampling, codec="latent")
 
