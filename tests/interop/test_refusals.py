@@ -30,6 +30,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("built")
     small.stable(home / "stable")
     small.pixels(home / "pixels")
+    small.deepfloyd(home / "first")
     small.deepfloyd(home / "second", enlarges=True)
     return home
 
@@ -256,6 +257,44 @@ def test_damage_is_named(case: str, copied: Callable[[str], Path]) -> None:
         open_model(folder)
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
+
+
+TOLD = [
+    ("pixels", "class_embed_type", "timestep", "than 'DDPMPipeline' tells.* no class_embed"),
+    ("pixels", "class_embed_type", "identity", "with no class_embed_type"),
+    (
+        "stable",
+        "addition_embed_type",
+        "text_time",
+        "'StableDiffusionPipeline' tells it here",
+    ),
+    ("stable", "addition_embed_type", "image", "with no addition_embed_type"),
+    ("stable", "class_embed_type", "projection", "with no class_embed_type"),
+    ("stable", "num_class_embeds", 1000, "with no num_class_embeds"),
+    ("stable", "encoder_hid_dim_type", "image_proj", "encoder_hid_dim_type 'text_proj' or without"),
+    ("stable", "time_cond_proj_dim", 256, "with no time_cond_proj_dim"),
+    (
+        "first",
+        "class_embed_type",
+        "timestep",
+        "'IFPipeline' tells it here; use a model with no",
+    ),
+    ("first", "addition_embed_type", "text_image", "with addition_embed_type 'text' or without it"),
+    ("second", "class_embed_type", "simple_projection", "class_embed_type 'timestep' or without"),
+]
+
+
+@pytest.mark.parametrize(("kind", "key", "value", "instead"), TOLD)
+def test_what_is_never_told(
+    kind: str, key: str, value: object, instead: str, copied: Callable[[str], Path]
+) -> None:
+    """Networks that ask for it are refused when they are opened, not when they draw."""
+    folder = copied(kind)
+    edited(folder / "unet/config.json", **{key: value})
+    with pytest.raises(
+        CheckpointError, match=f"has {key} {value!r}, so it must be told more .*{instead}"
+    ):
+        interop.describe(folder)
 
 
 PARTS_THAT_DO_NOT_FIT = {

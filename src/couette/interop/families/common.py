@@ -251,6 +251,36 @@ def must_fit(
         )
 
 
+_TOLD = (
+    "class_embed_type",
+    "num_class_embeds",
+    "addition_embed_type",
+    "encoder_hid_dim_type",
+    "time_cond_proj_dim",
+)
+"""Settings by which networks are told something beside the time: classes, sizes, pictures, …"""
+
+
+def refuse_untold(fields: Mapping[str, Any], folder: Folder, **known: Any) -> None:
+    """Refuse a network that must be told more than its kind of pipeline tells it here.
+
+    Args:
+        fields: the network's config.
+        folder: the pipeline's.
+        known: of those settings the ones that it may have, and their value.
+
+    Raises:
+        CheckpointError: with the setting, and what can be loaded instead.
+    """
+    for key in _TOLD:
+        if fields.get(key) and fields[key] != known.get(key):
+            other = f"{key} {known[key]!r} or without it" if key in known else f"no {key}"
+            raise CheckpointError(
+                f"The network of {folder.given} has {key} {fields[key]!r}, so it must be told more "
+                f"than '{folder.kind}' tells it here; use a model with {other}."
+            )
+
+
 def channels_of(fields: Mapping[str, Any]) -> int:
     """Channels that go into a UNet2DConditionModel."""
     return int(fields.get("in_channels", 4))
