@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,7 +164,7 @@ DAMAGE: dict[str, tuple[str, Damage, str]] = {
     "other weights": (
         "stable",
         lambda f: edited(f / "unet/config.json", layers_per_block=2),
-        "unet can't be loaded: ",
+        r"unet do not fit .*conv1.weight' is of the shape \(16, 24.* asks for \(16, 32",
     ),
     "a weight too few": (
         "stable",
@@ -173,7 +174,12 @@ DAMAGE: dict[str, tuple[str, Damage, str]] = {
     "weights of another size": (
         "stable",
         lambda f: edited(f / "vae/config.json", block_out_channels=[8, 16]),
-        "vae can't be loaded: ",
+        r"vae do not fit its config: .* is of the shape \(8,\), and the config asks for \(16,\)",
+    ),
+    "words too wide for any memory": (
+        "stable",
+        lambda f: edited(f / "text_encoder/config.json", intermediate_size=10**12),
+        r"text_encoder do not fit its config: .* is of the shape \(24,\), and the config asks for",
     ),
     "words by other weights": (
         "stable",
@@ -230,7 +236,7 @@ DAMAGE: dict[str, tuple[str, Damage, str]] = {
     "theirs too wide for any memory": (
         "stable",
         lambda f: edited(f / "unet/config.json", block_out_channels=[8, 4 * 10**6]),
-        "unet can't be loaded: ",
+        r"The weights in .*unet do not fit its config: .* asks for \(4000000,\); use the",
     ),
     "clipping": (
         "pixels",
@@ -447,15 +453,34 @@ def test_what_is_needed_of_a_model_of_the_hub() -> None:
 def test_a_missing_package_is_named(
     package: str, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     given = "owner/name" if package == "huggingface_hub" else str(built / "stable")
     with pytest.raises(ConfigError, match=r"pip install 'couette\[diffusers\]'"):
         open_model(given)
 
 
+def test_without_accelerate(
+    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same weights, the same refusals, and not a word about it."""
+    folder = copied("stable")
+    told = {"text": torch.ones(1, 12, small.WIDTH)}
+    x, t = torch.ones(1, 4, 8, 8), torch.tensor(0.5, dtype=torch.float64)
+    with torch.no_grad():
+        before = open_model(folder).denoiser(x, t, told).x0
+        module = sys.modules["diffusers.models.modeling_utils"]
+        monkeypatch.setattr(module, "is_accelerate_available", lambda: False)
+        assert torch.equal(open_model(folder).denoiser(x, t, told).x0, before)
+    for setting in ({"layers_per_block": 2}, {"block_out_channels": [8, 32]}):
+        edited(folder / "unet/config.json", **setting)
+        with pytest.raises(CheckpointError, match=r"do not fit its config: .*the config asks for"):
+            open_model(folder)
+    assert not caplog.records
+
+
 def test_pixels_need_no_other_library(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("diffusers", "transformers"):
-        monkeypatch.setitem(__import__("sys").modules, package, None)
+        monkeypatch.setitem(sys.modules, package, None)
     assert type(open_model(built / "pixels").network).__name__ == "UNet2D"
 
 
