@@ -13,8 +13,9 @@ from couette import storage
 from couette.config import ModelConfig, RunConfig, TrainingConfig
 from couette.errors import InputError
 from couette.interop.exports import Export
+from couette.interop.graphs import check_onnx
 from couette.interop.to_diffusers import METADATA, to_diffusers
-from couette.interop.to_onnx import check_onnx, to_onnx
+from couette.interop.to_onnx import to_onnx
 from couette.model import (
     AUTOENCODER,
     AVERAGE,
