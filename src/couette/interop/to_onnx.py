@@ -70,7 +70,8 @@ def to_onnx(model: Model, folder: Path, *, card: str | None = None) -> Export:
     """The files of a model as ONNX, each checked against torch by onnxruntime.
 
     Args:
-        model: on the CPU in float32, with any network that makes pictures.
+        model: on the CPU in float32, with any network that makes pictures; in the layout
+            "contiguous" the graph is smaller.
         folder: where they will lie; for the card.
         card: the run's.
 
