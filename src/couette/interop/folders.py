@@ -114,7 +114,7 @@ class Folder:
 def _refuse_strays(folder: Path) -> None:
     """Refuse a model whose links lead out of its folder, or that holds devices or pipes.
 
-    What it does not need, such as a folder of pictures drawn with it, may lie anywhere.
+    Folders that are no parts of it, such as one of pictures drawn with it, may lie anywhere.
     """
     if not folder.is_dir():
         return  # whoever reads it says so

@@ -111,8 +111,11 @@ def network(name: str, folder: Path, dtype: torch.dtype) -> nn.Module:
         CheckpointError: weights that are missing, damaged or pickled, or do not fit the config.
         ConfigError: diffusers is not installed.
     """
-    made, fields = getattr(diffusers(), NETWORKS[name]), fields_of(folder / CONFIG)
-    network: nn.Module = _loaded(made, lambda: made.from_config(fields), folder, torch_dtype=dtype)
+    held, fields = checked_weights(folder), fields_of(folder / CONFIG)
+    made = getattr(diffusers(), NETWORKS[name])
+    network: nn.Module = _loaded(
+        made, lambda: made.from_config(fields), folder, held, torch_dtype=dtype
+    )
     return network
 
 
@@ -125,7 +128,7 @@ def encoder(name: str, folder: Path, fields: dict[str, Any], dtype: torch.dtype)
         fields: its config.
         dtype: of the weights.
     """
-    library = transformers()
+    held, library = checked_weights(folder), transformers()
     described, settings = ENCODERS[name]
     try:
         config = getattr(library, described)(**{k: fields[k] for k in settings if k in fields})
@@ -133,7 +136,7 @@ def encoder(name: str, folder: Path, fields: dict[str, Any], dtype: torch.dtype)
         raise CheckpointError(f"{folder / CONFIG} can't be used: {_first(error)}.") from None
     made = getattr(library, name)
     arguments = {"config": config, "dtype": dtype, "attn_implementation": "sdpa"}
-    return _loaded(made, lambda: made(config), folder, **arguments)
+    return _loaded(made, lambda: made(config), folder, held, **arguments)
 
 
 def tokenizer(name: str, folder: Path) -> Any:
@@ -162,8 +165,14 @@ def tokenizer(name: str, folder: Path) -> Any:
         raise CheckpointError(f"{folder} holds no usable tokenizer: {_first(error)}.") from error
 
 
-def _loaded(made: Any, build: Callable[[], nn.Module], folder: Path, **arguments: Any) -> Any:
-    variant, files = checked_weights(folder)
+def _loaded(
+    made: Any,
+    build: Callable[[], nn.Module],
+    folder: Path,
+    held: tuple[str | None, list[Path]],
+    **arguments: Any,
+) -> Any:
+    variant, files = held
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             with torch.device("meta"), Unfilled():
