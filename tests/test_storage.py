@@ -138,6 +138,12 @@ class TestJson:
         with pytest.raises(CheckpointError, match="larger than 100 bytes"):
             storage.read_json(path, limit=100)
 
+    @pytest.mark.parametrize("read", [storage.read_json, storage.read_tensors])
+    def test_a_pipe_is_not_opened(self, tmp_path: Path, read: Callable[[Path], Any]) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(CheckpointError, match="is a device, a pipe or a socket, not a file"):
+            read(tmp_path / "pipe")
+
     def test_what_json_lacks_is_not_written(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="not JSON compliant"):
             storage.write_json(tmp_path / "x.json", float("nan"))

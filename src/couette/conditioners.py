@@ -112,7 +112,7 @@ class Words:
         tokens = self.tokenizer(captions, self.length)
         if self.reader is None:
             return {"text": tokens.ids, "text_mask": tokens.mask}
-        device = self.reader.place.device
+        device = next(self.reader.parameters()).device
         ids, mask = sent(tokens.ids, device), sent(tokens.mask, device)
         return {"text": self.reader(ids, mask)[0].float(), "text_mask": mask}
 

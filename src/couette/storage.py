@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -127,10 +128,10 @@ def read_text(path: Path, limit: int = 16_000_000) -> str:
     """Read a file of at most `limit` bytes as UTF-8.
 
     Raises:
-        CheckpointError: the file is missing, too large or not text.
+        CheckpointError: the file is missing, too large, not text, or a device or a pipe.
     """
     try:
-        if path.stat().st_size > limit:
+        if file_size(path) > limit:
             raise CheckpointError(f"{path} is larger than {limit} bytes; it is not ours.")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -139,6 +140,22 @@ def read_text(path: Path, limit: int = 16_000_000) -> str:
         raise CheckpointError(f"{path} is not valid UTF-8 ({error}); it is damaged.") from None
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror}.") from None
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file; of what may never end there is no size.
+
+    Raises:
+        CheckpointError: it is a device, a pipe or a socket.
+        OSError: it can't be read.
+    """
+    found = path.stat()
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise CheckpointError(
+            f"{path} is a device, a pipe or a socket, not a file, so it is not opened; put a file "
+            "in its place."
+        )
+    return found.st_size
 
 
 def read_json(path: Path, limit: int = 16_000_000) -> Any:
@@ -183,7 +200,7 @@ def check_header(path: Path) -> None:
         CheckpointError: with what is wrong.
         OSError: the file can't be read.
     """
-    size = path.stat().st_size
+    size = file_size(path)
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(MAX_HEADER, size - 8):

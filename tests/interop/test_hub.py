@@ -17,13 +17,16 @@ from couette.opening import open_model
 from interop import small_pipelines as small
 
 constants = pytest.importorskip("huggingface_hub.constants")
-SHA = "0" * 39 + "1"
+SHA, LATER = "0" * 39 + "1", "0" * 39 + "2"
 
 
 class Hub(BaseHTTPRequestHandler):
     """Answers for `some/model`, out of a folder; `gated/model` is handed to nobody."""
 
     folder: ClassVar[Path]
+    later: ClassVar[Path | None]
+    """What is uploaded in its place as soon as it has been listed."""
+    changed: ClassVar[bool]
     asked: ClassVar[list[str]]
 
     def log_message(self, *words: object) -> None:
@@ -31,6 +34,12 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def commit(self, path: str) -> tuple[str, Path]:
+        """The commit that is asked for, and its files."""
+        if self.later and (LATER in path or (self.changed and SHA not in path)):
+            return LATER, self.later
+        return SHA, self.folder
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -40,10 +49,11 @@ class Hub(BaseHTTPRequestHandler):
         elif "some/model" not in path:
             self.answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif path.startswith("/api/"):
-            files = [p for p in sorted(self.folder.rglob("*")) if p.is_file()]
-            names = [str(p.relative_to(self.folder)) for p in files]
+            sha, folder = self.commit(path)
+            files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+            names = [str(p.relative_to(folder)) for p in files]
             listed = [{"rfilename": name} for name in names]
-            told = {"id": "some/model", "sha": SHA, "siblings": listed, "private": False}
+            told = {"id": "some/model", "sha": sha, "siblings": listed, "private": False}
             if "/tree/" in path:
                 entries = [
                     {"type": "file", "path": n, "size": p.stat().st_size, "oid": SHA}
@@ -51,11 +61,13 @@ class Hub(BaseHTTPRequestHandler):
                 ]
                 self.answer(200, json.dumps(entries).encode(), {})
             else:
+                type(self).changed = self.later is not None
                 self.answer(200, json.dumps(told).encode(), {})
         else:
-            data = (self.folder / path.partition("/resolve/")[2].partition("/")[2]).read_bytes()
+            sha, folder = self.commit(path)
+            data = (folder / path.partition("/resolve/")[2].partition("/")[2]).read_bytes()
             tag = hashlib.sha256(data).hexdigest()
-            self.answer(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": SHA})
+            self.answer(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": sha})
 
     def answer(self, status: int, data: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -72,7 +84,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHT
     small.pixels(tmp_path / "served")
     (tmp_path / "served/unet/diffusion_pytorch_model.bin").write_bytes(b"a pickle")
     (tmp_path / "served/README.md").write_text("not needed")
-    Hub.folder, Hub.asked = tmp_path / "served", []
+    Hub.folder, Hub.later, Hub.changed, Hub.asked = tmp_path / "served", None, False, []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_address[1]}"
@@ -100,6 +112,19 @@ def test_a_model_is_fetched_once(hub: ThreadingHTTPServer) -> None:
     open_model("hf:some/model")
     assert [each for each in Hub.asked if each.startswith("GET /some/")] == []
     # Where the hub can't be reached, what was fetched serves.
+    hub.shutdown()
+    hub.server_close()
+    assert open_model("some/model").config == model.config
+
+
+def test_a_model_that_changes_meanwhile(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
+    """All that is fetched is of one commit, what was not there before as well."""
+    small.pixels(tmp_path / "later", small.plain(sample_size=16))
+    unet, weights = tmp_path / "later/unet", "diffusion_pytorch_model"
+    (unet / f"{weights}.safetensors").rename(unet / f"{weights}.fp16.safetensors")
+    Hub.later = tmp_path / "later"
+    model = open_model("some/model")
+    assert model.shape == (3, 16, 16)
     hub.shutdown()
     hub.server_close()
     assert open_model("some/model").config == model.config

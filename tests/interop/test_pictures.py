@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from couette.model import Model
 from couette.runtime import Runtime
 from couette.tensors import Stream, normal
 from interop import small_pipelines as small
-from interop.small_pipelines import PROMPTS
+from interop.small_pipelines import PROMPTS, diffusers
 
 CLOSE = 1e-4
 SEED = 7
@@ -384,6 +385,14 @@ def test_flux_is_shifted_for_its_own_size(tmp_path: Path) -> None:
     small.flux(tmp_path)
     grid = load(tmp_path).config.sampling.grid
     assert grid.settings["shift"] == pytest.approx(math.exp(1.15))
+
+
+def test_stable_diffusion_3_is_shifted_for_its_own_size(tmp_path: Path) -> None:
+    """By the 16 tokens of 8×8 latents, as its pipeline reckons them."""
+    small.stable3(tmp_path, use_dynamic_shifting=True)
+    module = sys.modules[diffusers.StableDiffusion3Pipeline.__module__]
+    grid = load(tmp_path).config.sampling.grid
+    assert grid.settings["shift"] == pytest.approx(math.exp(module.calculate_shift(16)))
 
 
 @pytest.mark.parametrize("build", [small.stable, small.deepfloyd, small.dit, small.stable3])

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("built")
     small.stable(home / "stable")
     small.pixels(home / "pixels")
+    small.deepfloyd(home / "first")
     small.deepfloyd(home / "second", enlarges=True)
     return home
 
@@ -162,7 +164,7 @@ DAMAGE: dict[str, tuple[str, Damage, str]] = {
     "other weights": (
         "stable",
         lambda f: edited(f / "unet/config.json", layers_per_block=2),
-        "unet can't be loaded: ",
+        r"unet do not fit .*conv1.weight' is of the shape \(16, 24.* asks for \(16, 32",
     ),
     "a weight too few": (
         "stable",
@@ -172,7 +174,12 @@ DAMAGE: dict[str, tuple[str, Damage, str]] = {
     "weights of another size": (
         "stable",
         lambda f: edited(f / "vae/config.json", block_out_channels=[8, 16]),
-        "vae can't be loaded: ",
+        r"vae do not fit its config: .* is of the shape \(8,\), and the config asks for \(16,\)",
+    ),
+    "words too wide for any memory": (
+        "stable",
+        lambda f: edited(f / "text_encoder/config.json", intermediate_size=10**12),
+        r"text_encoder do not fit its config: .* is of the shape \(24,\), and the config asks for",
     ),
     "words by other weights": (
         "stable",
@@ -229,7 +236,7 @@ DAMAGE: dict[str, tuple[str, Damage, str]] = {
     "theirs too wide for any memory": (
         "stable",
         lambda f: edited(f / "unet/config.json", block_out_channels=[8, 4 * 10**6]),
-        "unet can't be loaded: ",
+        r"The weights in .*unet do not fit its config: .* asks for \(4000000,\); use the",
     ),
     "clipping": (
         "pixels",
@@ -256,6 +263,74 @@ def test_damage_is_named(case: str, copied: Callable[[str], Path]) -> None:
         open_model(folder)
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
+
+
+TOLD = [
+    ("pixels", "class_embed_type", "timestep", "than 'DDPMPipeline' tells.* no class_embed"),
+    ("pixels", "class_embed_type", "identity", "with no class_embed_type"),
+    (
+        "stable",
+        "addition_embed_type",
+        "text_time",
+        "'StableDiffusionPipeline' tells it here",
+    ),
+    ("stable", "addition_embed_type", "image", "with no addition_embed_type"),
+    ("stable", "class_embed_type", "projection", "with no class_embed_type"),
+    ("stable", "num_class_embeds", 1000, "with no num_class_embeds"),
+    ("stable", "encoder_hid_dim_type", "image_proj", "encoder_hid_dim_type 'text_proj' or without"),
+    ("stable", "time_cond_proj_dim", 256, "with no time_cond_proj_dim"),
+    (
+        "first",
+        "class_embed_type",
+        "timestep",
+        "'IFPipeline' tells it here; use a model with no",
+    ),
+    ("first", "addition_embed_type", "text_image", "with addition_embed_type 'text' or without it"),
+    ("second", "class_embed_type", "simple_projection", "class_embed_type 'timestep' or without"),
+]
+
+
+@pytest.mark.parametrize(("kind", "key", "value", "instead"), TOLD)
+def test_what_is_never_told(
+    kind: str, key: str, value: object, instead: str, copied: Callable[[str], Path]
+) -> None:
+    """Networks that ask for it are refused when they are opened, not when they draw."""
+    folder = copied(kind)
+    edited(folder / "unet/config.json", **{key: value})
+    with pytest.raises(
+        CheckpointError, match=f"has {key} {value!r}, so it must be told more .*{instead}"
+    ):
+        interop.describe(folder)
+
+
+PARTS_THAT_DO_NOT_FIT = {
+    "dit": (small.dit, "takes 4 channels, and the latents of its autoencoder have 5; these parts"),
+    "sd3": (small.stable3, "takes 4 channels, and the latents of its autoencoder have 5"),
+    "flux": (small.flux, "takes 16 channels, and squares of 2×2 latents of its autoenc.* have 20"),
+    "sd": (small.stable, "takes 4 channels, of which 5 are latents"),
+}
+
+
+@pytest.mark.parametrize("case", PARTS_THAT_DO_NOT_FIT)
+def test_latents_of_other_channels(case: str, tmp_path: Path) -> None:
+    """Known from the configs, before any weights are read."""
+    build, sentence = PARTS_THAT_DO_NOT_FIT[case]
+    build(tmp_path)
+    interop.describe(tmp_path)
+    edited(tmp_path / "vae/config.json", latent_channels=5)
+    with pytest.raises(CheckpointError, match=sentence):
+        interop.describe(tmp_path)
+    edited(tmp_path / "vae/config.json", out_channels=4)
+    with pytest.raises(CheckpointError, match="takes pictures of 3 channels and makes them of 4"):
+        interop.describe(tmp_path)
+
+
+@pytest.mark.parametrize("build", [small.stable3, small.flux])
+def test_flows_of_other_channels(build: Callable[[Path], object], tmp_path: Path) -> None:
+    build(tmp_path)
+    edited(tmp_path / "transformer/config.json", out_channels=6)
+    with pytest.raises(CheckpointError, match=r"makes 6 channels, and .* have"):
+        interop.describe(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -378,15 +453,34 @@ def test_what_is_needed_of_a_model_of_the_hub() -> None:
 def test_a_missing_package_is_named(
     package: str, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     given = "owner/name" if package == "huggingface_hub" else str(built / "stable")
     with pytest.raises(ConfigError, match=r"pip install 'couette\[diffusers\]'"):
         open_model(given)
 
 
+def test_without_accelerate(
+    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same weights, the same refusals, and not a word about it."""
+    folder = copied("stable")
+    told = {"text": torch.ones(1, 12, small.WIDTH)}
+    x, t = torch.ones(1, 4, 8, 8), torch.tensor(0.5, dtype=torch.float64)
+    with torch.no_grad():
+        before = open_model(folder).denoiser(x, t, told).x0
+        module = sys.modules["diffusers.models.modeling_utils"]
+        monkeypatch.setattr(module, "is_accelerate_available", lambda: False)
+        assert torch.equal(open_model(folder).denoiser(x, t, told).x0, before)
+    for setting in ({"layers_per_block": 2}, {"block_out_channels": [8, 32]}):
+        edited(folder / "unet/config.json", **setting)
+        with pytest.raises(CheckpointError, match=r"do not fit its config: .*the config asks for"):
+            open_model(folder)
+    assert not caplog.records
+
+
 def test_pixels_need_no_other_library(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("diffusers", "transformers"):
-        monkeypatch.setitem(__import__("sys").modules, package, None)
+        monkeypatch.setitem(sys.modules, package, None)
     assert type(open_model(built / "pixels").network).__name__ == "UNet2D"
 
 

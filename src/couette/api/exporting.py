@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -13,8 +14,9 @@ from couette import storage
 from couette.config import ModelConfig, RunConfig, TrainingConfig
 from couette.errors import InputError
 from couette.interop.exports import Export
+from couette.interop.graphs import check_onnx
 from couette.interop.to_diffusers import METADATA, to_diffusers
-from couette.interop.to_onnx import check_onnx, to_onnx
+from couette.interop.to_onnx import to_onnx
 from couette.model import (
     AUTOENCODER,
     AVERAGE,
@@ -29,6 +31,7 @@ from couette.model import (
 )
 from couette.opening import open_model, open_whole
 from couette.runs import STATE, RunFolder, find_model
+from couette.runtime import Runtime
 from couette.training.average import Profile, combined
 
 Stored = Literal["float32", "float16", "bfloat16"]
@@ -115,7 +118,10 @@ def exported(
     if format == "couette":
         made = _as_it_is(held, folder, dtype, average, width)
     else:
-        model = open_model(held.path, average=average)
+        runtime = Runtime(threads=torch.get_num_threads())
+        if format == "onnx":  # in channels_last a graph holds each norm's moments, step by step
+            runtime = replace(runtime, layout="contiguous")
+        model = open_model(held.path, average=average, runtime=runtime)
         if width is not None:
             load_weights(model.network, averaged(held, width), str(held.path))
         made = _for_others(model, out, format, label, _card(held, folder))

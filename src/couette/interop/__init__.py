@@ -22,6 +22,7 @@ unpickled, and no file names what is imported.
 | `families/` | from a folder to what the model is and to its parts, a kind of pipeline a file |
 | `loading.py` | the model |
 | `exports.py`, `to_diffusers.py`, `to_onnx.py` | ours, for others |
+| `graphs.py` | a module as a graph of ONNX, checked against torch |
 """
 
 from couette.interop.families import PIPELINES

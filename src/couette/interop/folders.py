@@ -6,6 +6,7 @@ unet/ vae/ …         a part each: config.json, and its weights
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from couette.errors import CheckpointError
-from couette.storage import check_header, read_json, read_tensors
+from couette.storage import check_header, file_size, read_json, read_tensors
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
@@ -39,6 +40,22 @@ MOST = {
 MOST_LAYERS = 1_000
 """More than any network has, and few enough to be built in no time."""
 
+PARTS = (
+    "unet",
+    "transformer",
+    "vae",
+    "scheduler",
+    "image_noising_scheduler",
+    *(f"{part}{n}" for part in ("text_encoder", "tokenizer") for n in ("", "_2", "_3")),
+)
+"""The parts of pipelines that are used here, each in a folder of its name."""
+
+_READ = (".json", ".safetensors")
+"""How the names of files end that are read of a model's own folder."""
+
+_REPOSITORY = "models--"
+"""How the folder of a repository begins in the hub's cache: its snapshots lead to its blobs."""
+
 _FOREIGN = ("auto_map", "quantization_config", "custom_pipelines")
 """What a config may hold to have further code imported."""
 
@@ -54,9 +71,13 @@ class Folder:
     Args:
         path: a pipeline's folder, or that of a single network.
         given: what the user called it.
+
+    Raises:
+        CheckpointError: it leads elsewhere, holds what is no file, or has no usable config.
     """
 
     def __init__(self, path: Path, given: str) -> None:
+        _refuse_strays(path)
         self.path, self.given = path, given
         self.single = not (path / INDEX).exists()
         self.index = fields_of(path / (CONFIG if self.single else INDEX))
@@ -88,6 +109,50 @@ class Folder:
             if path.exists() or (not self.single and path.parent.name == name):
                 return fields_of(path)
         return None
+
+
+def _refuse_strays(folder: Path) -> None:
+    """Refuse a model whose links lead out of its folder, or that holds devices or pipes.
+
+    Folders that are no parts of it, such as one of pictures drawn with it, may lie anywhere.
+    """
+    if not folder.is_dir():
+        return  # whoever reads it says so
+    own, seen = _real(_repository(folder) or folder), set[Path]()
+    try:
+        left = [p for p in folder.iterdir() if p.name in PARTS or p.suffix in _READ]
+        while left:
+            path = left.pop()
+            real = _real(path)
+            if not real.is_relative_to(own):
+                raise CheckpointError(
+                    f"{path} is a link that leads out of the model's folder, to {real}, so it is "
+                    "not followed; put a copy of that in its place."
+                )
+            if real in seen:
+                continue
+            seen.add(real)
+            if real.is_dir():
+                left += real.iterdir()
+            elif real.exists():
+                file_size(real)
+    except OSError as error:
+        raise CheckpointError(f"{folder} can't be read: {error.strerror}.") from None
+
+
+def _repository(folder: Path) -> Path | None:
+    """The repository in the hub's cache that a snapshot, or a part of one, lies in."""
+    for path in (_real(folder), folder.absolute()):
+        for snapshots in path.parents:
+            repository = snapshots.parent
+            if snapshots.name == "snapshots" and repository.name.startswith(_REPOSITORY):
+                return repository
+    return None
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads, through all links; loops among them lead nowhere."""
+    return Path(os.path.realpath(path))
 
 
 def fields_of(path: Path) -> dict[str, Any]:

@@ -7,20 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from couette.errors import CheckpointError, ConfigError
-from couette.interop.folders import INDEX, choose_weights
+from couette.interop.folders import INDEX, PARTS, choose_weights
 from couette.interop.libraries import quiet
 
 _SECONDS = 10.0
 """How long the hub is waited for."""
 
-_PARTS = (
-    "unet",
-    "transformer",
-    "vae",
-    "scheduler",
-    "image_noising_scheduler",
-    *(f"{part}{n}" for part in ("text_encoder", "tokenizer") for n in ("", "_2", "_3")),
-)
 _WEIGHED = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 _PLAIN = (".json", ".txt", ".model")
 
@@ -39,9 +31,7 @@ def fetched(name: str) -> Path:
     errors = hub.errors
     try:
         with quiet():
-            told = hub.HfApi().model_info(name, timeout=_SECONDS)
-            wanted = needed([each.rfilename for each in told.siblings or ()], name)
-            return Path(hub.snapshot_download(name, allow_patterns=wanted))
+            return _snapshot(hub, name)
     except CheckpointError:
         raise
     except errors.GatedRepoError:
@@ -57,6 +47,24 @@ def fetched(name: str) -> Path:
         ) from None
     except Exception as error:  # no network, in the words of whatever library it rests on
         return _cached(hub, name, error)
+
+
+def _snapshot(hub: Any, name: str) -> Path:
+    """What is used of one commit, the latest."""
+    commit, wanted = _listed(hub, name)
+    found = Path(hub.snapshot_download(name, allow_patterns=wanted))
+    if found.name == commit:
+        return found
+    # It has changed since it was listed. What was fetched is of one commit, the later one; what
+    # that has of other names is still to be fetched.
+    _, wanted = _listed(hub, name, found.name)
+    return Path(hub.snapshot_download(name, revision=found.name, allow_patterns=wanted))
+
+
+def _listed(hub: Any, name: str, commit: str | None = None) -> tuple[str | None, list[str]]:
+    """A commit, the latest where none is given, and which of its files are used."""
+    told = hub.HfApi().model_info(name, revision=commit, timeout=_SECONDS)
+    return told.sha, needed([each.rfilename for each in told.siblings or ()], name)
 
 
 def _cached(hub: Any, name: str, error: Exception) -> Path:
@@ -99,7 +107,7 @@ def needed(files: Iterable[str], name: str) -> list[str]:
         )
     chosen = []
     for folder, names in folders.items():
-        if folder and (single or folder not in _PARTS):
+        if folder and (single or folder not in PARTS):
             continue
         kept = [each for each in names if each.endswith(_PLAIN)]
         if folder in _WEIGHED or (single and not folder):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import safe_open
+from torch import Tensor, nn
 
 from couette.errors import CheckpointError, ConfigError
-from couette.interop.folders import checked_weights, fields_of
+from couette.interop.folders import CONFIG, checked_weights, fields_of
+from couette.model.describing import Unfilled
 from couette.runtime import Runtime
 
 NETWORKS = {
@@ -109,9 +111,11 @@ def network(name: str, folder: Path, dtype: torch.dtype) -> nn.Module:
         CheckpointError: weights that are missing, damaged or pickled, or do not fit the config.
         ConfigError: diffusers is not installed.
     """
-    variant, _ = checked_weights(folder)
+    held, fields = checked_weights(folder), fields_of(folder / CONFIG)
     made = getattr(diffusers(), NETWORKS[name])
-    network: nn.Module = _loaded(made, folder, variant, torch_dtype=dtype)
+    network: nn.Module = _loaded(
+        made, lambda: made.from_config(fields), folder, held, torch_dtype=dtype
+    )
     return network
 
 
@@ -124,15 +128,15 @@ def encoder(name: str, folder: Path, fields: dict[str, Any], dtype: torch.dtype)
         fields: its config.
         dtype: of the weights.
     """
-    variant, _ = checked_weights(folder)
-    library = transformers()
+    held, library = checked_weights(folder), transformers()
     described, settings = ENCODERS[name]
     try:
         config = getattr(library, described)(**{k: fields[k] for k in settings if k in fields})
     except Exception as error:  # whatever a class makes of settings it can't take
-        raise CheckpointError(f"{folder / 'config.json'} can't be used: {_first(error)}.") from None
+        raise CheckpointError(f"{folder / CONFIG} can't be used: {_first(error)}.") from None
+    made = getattr(library, name)
     arguments = {"config": config, "dtype": dtype, "attn_implementation": "sdpa"}
-    return _loaded(getattr(library, name), folder, variant, **arguments)
+    return _loaded(made, lambda: made(config), folder, held, **arguments)
 
 
 def tokenizer(name: str, folder: Path) -> Any:
@@ -161,9 +165,19 @@ def tokenizer(name: str, folder: Path) -> Any:
         raise CheckpointError(f"{folder} holds no usable tokenizer: {_first(error)}.") from error
 
 
-def _loaded(made: Any, folder: Path, variant: str | None, **arguments: Any) -> Any:
+def _loaded(
+    made: Any,
+    build: Callable[[], nn.Module],
+    folder: Path,
+    held: tuple[str | None, list[Path]],
+    **arguments: Any,
+) -> Any:
+    variant, files = held
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
+            with torch.device("meta"), Unfilled():
+                outline = build().state_dict()
+            _check_shapes(outline, files, folder)
             module, told = made.from_pretrained(
                 folder,
                 use_safetensors=True,
@@ -172,6 +186,8 @@ def _loaded(made: Any, folder: Path, variant: str | None, **arguments: Any) -> A
                 output_loading_info=True,
                 **arguments,
             )
+    except CheckpointError:
+        raise
     except Exception as error:  # the libraries raise many kinds on what does not fit
         raise CheckpointError(f"{folder} can't be loaded: {_first(error)}.") from error
     if missing := sorted(map(str, told["missing_keys"])):
@@ -181,6 +197,30 @@ def _loaded(made: Any, folder: Path, variant: str | None, **arguments: Any) -> A
             "asks for; fetch the model again."
         )
     return module.requires_grad_(False).eval()
+
+
+_RENAMED = "text_model."
+"""What the names of CLIP's weights began with once."""
+
+
+def _check_shapes(outline: Mapping[str, Tensor], files: Iterable[Path], folder: Path) -> None:
+    """Refuse weights of other shapes than the config asks for, before any memory is taken for them:
+    the libraries look only then, and without accelerate only when they have filled it.
+
+    Raises:
+        CheckpointError: with both shapes.
+    """
+    for path in files:
+        with safe_open(path, "pt") as file:
+            for name in sorted(file.keys()):
+                own = outline.get(name, outline.get(name.removeprefix(_RENAMED)))
+                found = tuple(file.get_slice(name).get_shape())
+                if own is not None and found != tuple(own.shape):
+                    raise CheckpointError(
+                        f"The weights in {folder} do not fit its config: '{name}' is of the shape "
+                        f"{found}, and the config asks for {tuple(own.shape)}; use the config that "
+                        "they were trained with."
+                    )
 
 
 def _first(error: Exception) -> str:

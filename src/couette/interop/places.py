@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from couette.errors import CheckpointError
 from couette.interop.folders import CONFIG, INDEX, is_pickled
 from couette.interop.hub import fetched
+from couette.storage import read_json
 
 PREFIX = "hf:"
 """What a name of the hub may begin with, so that no folder is looked for."""
@@ -86,8 +86,8 @@ def _is_ours(path: Path) -> bool:
 def _names_class(path: Path) -> bool:
     """Whether a config says which of diffusers' classes it is of."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        fields = read_json(path)
+    except (CheckpointError, ValueError):  # a null in its name is a ValueError
         return False
     return isinstance(fields, dict) and "_class_name" in fields
 

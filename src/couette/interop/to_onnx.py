@@ -8,13 +8,9 @@ of a model on latents lies beside it as `encoder.onnx` and `decoder.onnx`. All t
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,45 +18,15 @@ from torch import Tensor, nn
 from couette.codecs import Latents
 from couette.conditioners import Words
 from couette.config import STATES, SamplingConfig
-from couette.errors import CouetteError, InputError
+from couette.errors import InputError
 from couette.interop.exports import Export, card_for
+from couette.interop.graphs import Input, check_onnx, graph
 from couette.model import CONFIG, TOKENIZER, Model, pixel_range
 from couette.networks.text import Reader
 from couette.registry import GRIDS
 from couette.storage import json_bytes
 
-NEEDS = ("onnx", "onnxscript", "onnxruntime")
-OPSET = 20
-"""The version of ONNX's operators that the graphs are written in."""
-
-AGREES = 1e-3
-"""Largest difference from the network in torch, of its largest output, that is let pass."""
-
 NETWORK, ENCODER, DECODER = "model.onnx", "encoder.onnx", "decoder.onnx"
-
-_LARGEST = 2_000_000_000
-"""Bytes of weights beyond which one file can't hold a graph."""
-
-
-class _Input(NamedTuple):
-    """One of a graph's inputs, by example, (B, …)."""
-
-    name: str
-    example: Tensor
-
-
-def check_onnx() -> None:
-    """Refuse to begin without the packages that writing and checking ONNX takes.
-
-    Raises:
-        InputError: one is missing.
-    """
-    missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"--format onnx needs {', '.join(missing)}, which is not installed; get it with "
-            "pip install 'couette[onnx]'."
-        )
 
 
 class _Network(nn.Module):
@@ -104,7 +70,8 @@ def to_onnx(model: Model, folder: Path, *, card: str | None = None) -> Export:
     """The files of a model as ONNX, each checked against torch by onnxruntime.
 
     Args:
-        model: on the CPU in float32, with any network that makes pictures.
+        model: on the CPU in float32, with any network that makes pictures; in the layout
+            "contiguous" the graph is smaller.
         folder: where they will lie; for the card.
         card: the run's.
 
@@ -116,13 +83,13 @@ def to_onnx(model: Model, folder: Path, *, card: str | None = None) -> Export:
     inputs, about = _inputs(model), _about(model)
     words = _words(model)
     network = _Network(model.network, [i.name for i in inputs[2:]], words.reader if words else None)
-    graphs = {NETWORK: _graph(network, inputs, "output")}
+    graphs = {NETWORK: graph(network, inputs, "output")}
     if isinstance(model.codec, Latents):
         config = model.config
         pictures = _normal((config.channels, config.height, config.width)).clamp(-1, 1)
-        latents = [_Input("latents", _normal(model.shape))]
-        graphs[ENCODER] = _graph(_Encoder(model.codec), [_Input("pictures", pictures)], "latents")
-        graphs[DECODER] = _graph(_Decoder(model.codec), latents, "pictures")
+        latents = [Input("latents", _normal(model.shape))]
+        graphs[ENCODER] = graph(_Encoder(model.codec), [Input("pictures", pictures)], "latents")
+        graphs[DECODER] = graph(_Decoder(model.codec), latents, "pictures")
     files = {name: graph.data for name, graph in graphs.items()}
     about["graphs"] = {name: graph.described for name, graph in graphs.items()}
     files[CONFIG] = json_bytes(about)
@@ -156,136 +123,23 @@ def _words(model: Model) -> Words | None:
     )
 
 
-def _inputs(model: Model) -> list[_Input]:
+def _inputs(model: Model) -> list[Input]:
     """What the network is given, two rows of each: x, the time, then all that it can be told."""
     wants = model.denoiser.network.wants
     schedule = model.denoiser.corruption.schedule
     t = torch.tensor([0.3, 0.9], dtype=torch.float64)
     told = model.denoiser.told(t, schedule.level(t)).reshape(-1).expand(2).float().contiguous()
-    inputs = [_Input("x", _normal(model.shape)), _Input("told", told)]
+    inputs = [Input("x", _normal(model.shape)), Input("told", told)]
     classes = len(model.config.classes)
     if "label" in wants:
-        inputs.append(_Input("label", torch.tensor([0, classes])))
+        inputs.append(Input("label", torch.tensor([0, classes])))
     words = _words(model)
     if words is not None:
         tokens = words.tokenizer(["a", ""], words.length)
-        inputs += [_Input("text", tokens.ids), _Input("text_mask", tokens.mask)]
+        inputs += [Input("text", tokens.ids), Input("text_mask", tokens.mask)]
     if "x0" in wants:
-        inputs.append(_Input("x0", _normal(model.shape).flip(0)))
+        inputs.append(Input("x0", _normal(model.shape).flip(0)))
     return inputs
-
-
-class _Graph(NamedTuple):
-    """A graph as a file. error: its largest difference from torch, of the largest output."""
-
-    data: bytes
-    described: dict[str, Any]
-    error: float
-
-
-def _graph(module: nn.Module, inputs: Sequence[_Input], output: str) -> _Graph:
-    """A module as ONNX, checked on batches of three sizes."""
-    size = sum(p.numel() * p.element_size() for p in module.parameters())
-    if size > _LARGEST:
-        raise InputError(
-            f"The weights take {size / 1e9:.1f} GB, and a file of ONNX holds 2 GB; write the model "
-            "with --format couette."
-        )
-    data = _written(module.eval(), inputs, output)
-    error = max(_difference(module, data, inputs, batch) for batch in (2, 1, 3))
-    if not error <= AGREES:
-        raise CouetteError(
-            f"Nothing was written: what onnxruntime computes differs from torch by {error:.1e} of "
-            f"the largest output, where {AGREES:g} is let pass; write the model with --format "
-            "couette."
-        )
-    described = {
-        "inputs": [_described(i.name, i.example) for i in inputs],
-        "output": output,
-        "opset": OPSET,
-        "error": error,
-    }
-    return _Graph(data, described, error)
-
-
-def _described(name: str, example: Tensor) -> dict[str, Any]:
-    dtype = str(example.dtype).removeprefix("torch.")
-    return {"name": name, "dtype": dtype, "shape": ["batch", *example.shape[1:]]}
-
-
-def _written(module: nn.Module, inputs: Sequence[_Input], output: str) -> bytes:
-    """A module as a file of ONNX, any number of rows."""
-    batch = torch.export.Dim("batch")
-    rows = [{0: batch} for _ in inputs]
-    # The arguments after the second stand in a tuple of their own where they are `*given`.
-    many = isinstance(module, _Network)
-    shapes = (*rows[:2], tuple(rows[2:])) if many and rows[2:] else tuple(rows)
-    try:
-        with _undisturbed(), torch.no_grad():
-            program = torch.onnx.export(
-                module,
-                tuple(i.example for i in inputs),
-                dynamo=True,
-                input_names=[i.name for i in inputs],
-                output_names=[output],
-                dynamic_shapes=shapes,
-                opset_version=OPSET,
-                verbose=False,
-            )
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise CouetteError(
-            f"torch can't write this network as ONNX ({type(error).__name__}: {reason}); write "
-            "the model with --format couette."
-        ) from error
-    assert program is not None
-    proto: Any = program.model_proto
-    # Where in whose files each operator comes from is nobody's business.
-    for each in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
-        del each.metadata_props[:]
-    data: bytes = proto.SerializeToString()
-    return data
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Without torch's fused encoder layer, which ONNX has no operator for, and what the exporter
-    has to say of packages that are not needed."""
-    fast, quiet = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
-    torch.backends.mha.set_fastpath_enabled(False)
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        logging.disable(quiet)
-
-
-def _difference(module: nn.Module, data: bytes, inputs: Sequence[_Input], batch: int) -> float:
-    """The largest difference between onnxruntime and torch on `batch` rows, of the largest
-    output."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    given = {i.name: _rows(i.example, batch) for i in inputs}
-    with torch.no_grad():
-        ours = module(*given.values())
-    taken = {i.name for i in session.get_inputs()}
-    (theirs,) = session.run(None, {k: v.numpy() for k, v in given.items() if k in taken})
-    other = torch.from_numpy(theirs)
-    if other.shape != ours.shape:
-        return float("inf")
-    return float((other - ours).abs().max() / ours.abs().max().clamp(min=1e-12))
-
-
-def _rows(example: Tensor, batch: int) -> Tensor:
-    """That many rows, in turn from the example."""
-    return example[torch.arange(batch) % len(example)]
 
 
 def _about(model: Model) -> dict[str, Any]:
@@ -337,12 +191,12 @@ def _steps(model: Model, sampling: SamplingConfig) -> list[dict[str, float]]:
     return [*rows, {"t": 0.0, "alpha": 1.0, "sigma": 0.0}]
 
 
-def _use(model: Model, folder: Path, inputs: Sequence[_Input], about: Mapping[str, Any]) -> str:
+def _use(model: Model, folder: Path, inputs: Sequence[Input], about: Mapping[str, Any]) -> str:
     """The card's section on how to draw with numpy."""
     where = f"`{NETWORK}` is the network, with any number of rows:"
     listed = "\n".join(
         f"- `{d['name']}` {d['dtype']} {tuple(d['shape'])}"
-        for d in (_described(*each) for each in inputs)
+        for d in (each.described for each in inputs)
     ).replace("'", "")
     if "steps" not in about:
         return f"{where}\n{listed}"
@@ -393,7 +247,7 @@ def _clips(model: Model) -> bool:
     return model.config.sampling.threshold.name == "static"
 
 
-def _asked(given: _Input) -> str:
+def _asked(given: Input) -> str:
     """What is told in the card's example: nothing in particular."""
     if given.name == "label":
         return 'np.full(count, about["classes"]["none"])'

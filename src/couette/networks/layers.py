@@ -81,7 +81,7 @@ def turned(x: Tensor, longest: float = 100.0) -> Tensor:
     speeds = longest ** (-torch.arange(count, device=x.device) / count)
     angle = torch.arange(length, device=x.device)[:, None] * speeds
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    a, b, rest = x.split((count, count, x.shape[-1] - 2 * count), -1)
+    a, b, rest = x[..., :count], x[..., count : 2 * count], x[..., 2 * count :]
     return torch.cat((a * cos - b * sin, a * sin + b * cos, rest), -1)
 
 

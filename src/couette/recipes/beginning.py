@@ -81,8 +81,11 @@ def _same_kind(mine: ModelConfig, other: ModelConfig, init: Path) -> None:
     Raises:
         ConfigError: with what differs.
     """
-    pairs = [("objective", mine.objective.name, other.objective.name)]
-    pairs += [("codec", mine.codec, other.codec), ("text.encoder", *_encoders(mine, other))]
+    pairs: list[tuple[str, object, object]] = [
+        ("objective", mine.objective.name, other.objective.name),
+        ("codec", mine.codec, other.codec),
+        ("text.encoder", mine.text.encoder, other.text.encoder),
+    ]
     if mine.objective.name == "diffusion":
         for name in _ALIKE:
             was, now = (getattr(each.diffusion, name) for each in (other, mine))
@@ -94,7 +97,3 @@ def _same_kind(mine: ModelConfig, other: ModelConfig, init: Path) -> None:
                 f"on from there. Give --{name.replace('_', '-')} {was}, or leave out "
                 "--training.init."
             )
-
-
-def _encoders(mine: ModelConfig, other: ModelConfig) -> tuple[str, str]:
-    return mine.text.encoder, other.text.encoder

@@ -151,9 +151,15 @@ def autoencoder_of(folder: Folder) -> dict[str, Any]:
     """The config of the autoencoder.
 
     Raises:
-        CheckpointError: it is of another class, or scales its latents by channel.
+        CheckpointError: it is of another class, makes pictures of other channels than it takes, or
+            scales its latents by channel.
     """
     fields = fields_for(folder, "vae", "AutoencoderKL")
+    if fields.get("in_channels", 3) != fields.get("out_channels", 3):
+        raise CheckpointError(
+            f"The autoencoder of {folder.given} takes pictures of {fields.get('in_channels', 3)} "
+            f"channels and makes them of {fields.get('out_channels', 3)}; use another model."
+        )
     if fields.get("latents_mean") or fields.get("latents_std"):
         raise CheckpointError(
             f"The autoencoder of {folder.given} scales its latents channel by channel, which is "
@@ -221,6 +227,58 @@ def must_read(found: int, wanted: Any, folder: Folder) -> None:
             f"The encoder of words of {folder.given} gives {found} features, and its network reads "
             f"{wanted}; these parts do not belong together."
         )
+
+
+def must_fit(
+    does: str, channels: Any, latent: int, folder: Folder, of: str = "the latents"
+) -> None:
+    """Refuse a network of latents that has other channels than those of its autoencoder.
+
+    Args:
+        does: what the network does with them: takes, or makes.
+        channels: how many it does that with.
+        latent: how many there are.
+        folder: the pipeline's.
+        of: what has so many.
+
+    Raises:
+        CheckpointError: with both numbers.
+    """
+    if channels != latent:
+        raise CheckpointError(
+            f"The network of {folder.given} {does} {channels} channels, and {of} of its "
+            f"autoencoder have {latent}; these parts do not belong together."
+        )
+
+
+_TOLD = (
+    "class_embed_type",
+    "num_class_embeds",
+    "addition_embed_type",
+    "encoder_hid_dim_type",
+    "time_cond_proj_dim",
+)
+"""Settings by which networks are told something beside the time: classes, sizes, pictures, …"""
+
+
+def refuse_untold(fields: Mapping[str, Any], folder: Folder, **known: Any) -> None:
+    """Refuse a network that must be told more than its kind of pipeline tells it here.
+
+    Args:
+        fields: the network's config.
+        folder: the pipeline's.
+        known: of those settings the ones that it may have, and their value.
+
+    Raises:
+        CheckpointError: with the setting, and what can be loaded instead.
+    """
+    for key in _TOLD:
+        if fields.get(key) and fields[key] != known.get(key):
+            other = f"{key} {known[key]!r} or without it" if key in known else f"no {key}"
+            raise CheckpointError(
+                f"The network of {folder.given} has {key} {fields[key]!r}, so it must be told more "
+                f"than '{folder.kind}' tells it here; use a model with {other}."
+            )
 
 
 def channels_of(fields: Mapping[str, Any]) -> int:

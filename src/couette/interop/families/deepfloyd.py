@@ -17,6 +17,7 @@ from couette.interop.families.common import (
     network_of,
     placed,
     read_width,
+    refuse_untold,
     size_of,
 )
 from couette.interop.folders import Folder
@@ -32,6 +33,10 @@ def _deepfloyd(folder: Folder) -> ModelConfig:
     enlarges = _enlarges(folder)
     given = channels_of(fields)
     channels = given // 2 if enlarges else given
+    known = {"encoder_hid_dim_type": "text_proj", "addition_embed_type": "text"}
+    if enlarges:
+        known["class_embed_type"] = "timestep"
+    refuse_untold(fields, folder, **known)
     must_read(encoders.width_of(encoders.described(folder)), read_width(fields), folder)
     learned = is_learned(channels, fields.get("out_channels", 4), folder.given)
     found = scheduled(folder.scheduler(), folder.given)

@@ -14,6 +14,7 @@ from couette.interop.families.common import (
     fields_for,
     is_learned,
     latent_shape,
+    must_fit,
     names_of,
     network_of,
     placed,
@@ -32,6 +33,8 @@ def _dit(folder: Folder) -> ModelConfig:
             "ada_norm_zero."
         )
     latent = autoencoder_of(folder)["latent_channels"]
+    channels = fields.get("in_channels", 4)
+    must_fit("takes", channels, latent, folder)
     rows = int(fields.get("num_embeds_ada_norm") or 1000)
     names = names_of(folder, rows)
     if len(names) != rows:
@@ -49,7 +52,7 @@ def _dit(folder: Folder) -> ModelConfig:
         sampling,
         classes=names,
         codec="latent",
-        learned=is_learned(latent, fields.get("out_channels") or latent, folder.given),
+        learned=is_learned(latent, fields.get("out_channels") or channels, folder.given),
     )
 
 

@@ -22,6 +22,7 @@ from couette.interop.families.common import (
     names_of,
     network_of,
     placed,
+    refuse_untold,
     size_of,
 )
 from couette.interop.folders import Folder, tensors_of
@@ -38,6 +39,7 @@ from couette.runtime import Runtime
 def _pixels(folder: Folder) -> ModelConfig:
     fields = fields_for(folder, "unet", "UNet2DModel")
     channels = int(fields.get("in_channels", 3))
+    refuse_untold(fields, folder, num_class_embeds=fields.get("num_class_embeds"))
     found = scheduled(folder.scheduler(), folder.given)
     names, blank = _rows(folder, fields)
     way = {"sampler": spec("ddim"), "grid": spec("strided"), "threshold": found.threshold}

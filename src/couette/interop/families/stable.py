@@ -22,6 +22,7 @@ from couette.interop.families.common import (
     network_of,
     placed,
     read_width,
+    refuse_untold,
 )
 from couette.interop.folders import Folder
 from couette.interop.networks import CrossAttending
@@ -41,12 +42,7 @@ def _stable(folder: Folder) -> ModelConfig:
             f"The network of {folder.given} takes {channels} channels, of which {latent} are "
             f"latents; it can have {latent}, or {2 * latent + 1} to fill in pictures."
         )
-    for key in ("addition_embed_type", "class_embed_type", "time_cond_proj_dim"):
-        if fields.get(key):
-            raise CheckpointError(
-                f"The network of {folder.given} has {key} {fields[key]!r}, so it is told more than "
-                "words, which a Stable Diffusion 1 or 2 is not; use another model."
-            )
+    refuse_untold(fields, folder, encoder_hid_dim_type="text_proj")
     must_read(encoders.width_of(encoders.described(folder)), read_width(fields), folder)
     found = scheduled(folder.scheduler(), folder.given)
     # A schedule that ends at pure noise is to be begun there.

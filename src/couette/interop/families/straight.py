@@ -8,10 +8,12 @@ from couette.interop import encoders
 from couette.interop.families.common import (
     Family,
     Parts,
+    autoencoder_of,
     codec_of,
     described,
     fields_for,
     latent_shape,
+    must_fit,
     must_read,
     network_of,
     placed,
@@ -26,8 +28,11 @@ from couette.runtime import Runtime
 def _stable3(folder: Folder) -> ModelConfig:
     fields = fields_for(folder, "transformer", "SD3Transformer2DModel")
     shape = latent_shape(folder, fields)
+    latent, channels = autoencoder_of(folder)["latent_channels"], fields.get("in_channels", 16)
+    must_fit("takes", channels, latent, folder)
+    must_fit("makes", fields.get("out_channels", 16) or channels, latent, folder)
     patch = int(fields.get("patch_size") or 2)
-    height, width = size_of(fields, folder.given)
+    rows, columns = size_of(fields, folder.given)
     width = int(fields.get("joint_attention_dim", 4096))
     clips = [encoders.described(folder, number) for number in ("", "_2")]
     # Those of CLIP are filled up with zeros.
@@ -36,7 +41,7 @@ def _stable3(folder: Folder) -> ModelConfig:
     must_read(pooled, fields.get("pooled_projection_dim", 2048), folder)
     if folder.has("text_encoder_3"):
         must_read(encoders.width_of(encoders.described(folder, "_3")), width, folder)
-    found = scheduled(folder.scheduler(), folder.given, (height // patch) * (width // patch))
+    found = scheduled(folder.scheduler(), folder.given, (rows // patch) * (columns // patch))
     sampling = SamplingConfig(sampler=spec("euler"), grid=found.grid, steps=28, guidance=4.0)
     return described(folder, "transformer", shape, found, sampling, codec="latent")
 
@@ -58,6 +63,10 @@ _FLUX_GUIDANCE = 3.5
 def _flux(folder: Folder) -> ModelConfig:
     fields = fields_for(folder, "transformer", "FluxTransformer2DModel")
     shape = latent_shape(folder, {"sample_size": _FLUX_SIDE})
+    latent, channels = autoencoder_of(folder)["latent_channels"], fields.get("in_channels", 64)
+    squares = "squares of 2×2 latents"
+    must_fit("takes", channels, 4 * latent, folder, squares)
+    must_fit("makes", fields.get("out_channels") or channels, 4 * latent, folder, squares)
     found = scheduled(folder.scheduler(), folder.given, (_FLUX_SIDE // 2) ** 2)
     widths = [encoders.width_of(encoders.described(folder, number)) for number in ("", "_2")]
     must_read(widths[0], fields.get("pooled_projection_dim", 768), folder)
