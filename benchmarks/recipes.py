@@ -40,6 +40,7 @@ _TIMED = 5
 """Steps of each that are timed in turn."""
 
 TINY = {"name": "unet", "size": "tiny"}
+HIGHER = {"diffusion": {"times": spec("log-normal", mean=0.0, std=1.0)}}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     # What is predicted, and how errors weigh.
@@ -80,7 +81,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # Where the noise levels lie.
     "EDM's own levels": {"diffusion": {"times": spec("log-normal", mean=-1.2, std=1.2)}},
     "lower levels": {"diffusion": {"times": spec("log-normal", mean=-0.8, std=1.0)}},
-    "higher levels": {"diffusion": {"times": spec("log-normal", mean=0.0, std=1.0)}},
+    "higher levels": HIGHER,
     "highest levels": {"diffusion": {"times": spec("log-normal", mean=0.4, std=1.0)}},
     "higher, wider levels": {"diffusion": {"times": spec("log-normal", mean=0.0, std=1.4)}},
     "wider levels": {"diffusion": {"times": spec("log-normal", mean=-0.4, std=1.4)}},
@@ -93,8 +94,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lr doubled": {"training": {"lr": 8e-3}},
     "cosine decay": {"training": {"decay": "cosine"}},
     "no decay": {"training": {"decay": "constant"}},
+    "batch 32": {"training": {"batch": 32}},
     "batch 64": {"training": {"batch": 64}},
     "batch 256": {"training": {"batch": 256}},
+    "higher levels, batch 64": {**HIGHER, "training": {"batch": 64}},
+    "higher levels, batch 32": {**HIGHER, "training": {"batch": 32}},
     # The network.
     "width 48": {"network": {**TINY, "width": 48}},
     "width 96": {"network": {**TINY, "width": 96}},

@@ -87,7 +87,7 @@ def files() -> list[Path]:
 
 
 MODULES = {module_of(path) for path in files()} | {
-    module_of(path / "__init__.py") for path in ROOT.iterdir() if path.is_dir()
+    module_of(path) for path in ROOT.glob("*/__init__.py")
 }
 
 

@@ -1,4 +1,5 @@
-"""Where Couette keeps what it can make again, and where it looks for named data sets.
+"""Where Couette keeps what it can make again, where it looks for named data sets, and where the
+model lies that comes with it.
 
 `COUETTE_CACHE` and `COUETTE_DATA` move them.
 """
@@ -25,6 +26,19 @@ def data_roots() -> tuple[Path, ...]:
     if given:
         return (Path(given).expanduser(),)
     return cache_dir() / "data", Path("data")
+
+
+STARTER = "starter"
+"""The name of the model that comes with Couette: prompts about `shapes`."""
+
+
+def packaged(given: str | Path) -> Path | None:
+    """The folder of the model that comes with Couette, where `given` names it; None where it does
+    not, or where a folder of that name holds a run or a model of the user's own."""
+    if Path(given) != Path(STARTER):
+        return None
+    own = [Path(given) / name for name in ("config.yaml", "model.json", "checkpoints")]
+    return None if any(each.exists() for each in own) else Path(__file__).parent / STARTER
 
 
 def _platform_cache() -> Path:

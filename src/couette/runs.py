@@ -25,6 +25,7 @@ import yaml
 
 from couette.config import RunConfig
 from couette.errors import CheckpointError, DamagedCheckpoint, InputError, nearest
+from couette.places import packaged
 from couette.storage import (
     check_folder,
     explained,
@@ -308,14 +309,15 @@ class RunFolder:
 
 
 def find_model(path: Path) -> Path:
-    """The model folder that a user means by `path`: a run, a checkpoint or a saved model.
+    """The model folder that a user means by `path`: a run, a checkpoint, a saved model, or
+    `starter`, the one that comes with Couette.
 
     Raises:
         CheckpointError: there is none; a nearby name is given.
     """
     if (path / "model.json").exists():
         return path
-    return RunFolder(path).model_folder()
+    return packaged(path) or RunFolder(path).model_folder()
 
 
 def step_of(checkpoint: Path) -> int:

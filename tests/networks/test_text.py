@@ -71,7 +71,7 @@ def test_attributes_are_soon_bound_to_their_nouns(qk_norm: bool) -> None:
     With places added to the tokens, as small as they are usually begun, this took hundreds of
     steps; a model of pictures, taught far less directly, never learned it.
     """
-    reader = Reader(TextSizes(length=4, vocabulary=16), 32, 2, qk_norm)
+    reader = Reader(TextSizes(length=4, vocabulary=16), 32, 2, qk_norm=qk_norm)
     leave = nn.Linear(32, 8)
     optimizer = torch.optim.Adam([*reader.parameters(), *leave.parameters()], 3e-3)
     mask = torch.ones(128, 4, dtype=torch.bool)

@@ -8,7 +8,7 @@ from typing import Any
 
 from couette import generate
 from couette.api.drawing import check_seed, load
-from couette.config import DataConfig, ModelConfig, RuntimeConfig, Spec
+from couette.config import DataConfig, ModelConfig, RunConfig, RuntimeConfig, Spec
 from couette.data import is_gone, open_data
 from couette.errors import DataError, InputError, UnknownName
 from couette.evaluation import Part, Report, write
@@ -33,6 +33,8 @@ from couette.laboratory import (
 )
 from couette.model import AVERAGE, Model, load_autoencoder, load_encoder, read_config
 from couette.opening import home_of, is_single
+from couette.places import STARTER, packaged
+from couette.registry import RECIPES
 from couette.runs import RunFolder, find_model
 from couette.runtime import choose
 from couette.storage import check_writable
@@ -278,8 +280,11 @@ def data_of(path: Path, held: ModelConfig, data: str | Path | None, new_place: s
         InputError: a saved model without a run, and no data named.
         DataError: the run's data are not where they were; `new_place` says how to tell where.
     """
-    if is_exact(path) and data is None:
+    if data is None and is_exact(path):
         return named(path).data
+    if data is None and packaged(path):
+        recipe: RunConfig = RECIPES[STARTER]()
+        return recipe.data
     runs = [RunFolder(each) for each in (path, path.resolve().parent.parent)]
     config = next((each.config().data for each in runs if each.exists()), None)
     if data is None:

@@ -21,6 +21,7 @@ from couette.contracts import Ask
 from couette.editing import EDITS
 from couette.errors import CouetteError, DataError, InputError
 from couette.model import Model
+from couette.places import STARTER
 from couette.render import read_text
 from couette.runs import RunFolder
 from couette.validation import parse
@@ -244,14 +245,14 @@ def _model(path: Path, told: Told, given: Path | None, device: str) -> tuple[Pat
     average = told.weights != "raw"
     if given is not None:
         return given, api.load(given, average=average, device=device)
-    for folder in path.resolve().parents:
-        for place in _places(folder, told.step):
-            try:
-                model = api.load(place, average=average, device=device)
-            except CouetteError:
-                continue
-            if digest_of(model.network) == told.model:
-                return place, model
+    above = [each for folder in path.resolve().parents for each in _places(folder, told.step)]
+    for place in (*above, Path(STARTER)):
+        try:
+            model = api.load(place, average=average, device=device)
+        except CouetteError:
+            continue
+        if digest_of(model.network) == told.model:
+            return place, model
     raise InputError(
         f"The model that {path} was drawn with (hash {told.model[:10]}) is not in the folders "
         "above it; give it as --model."

@@ -30,6 +30,7 @@ from couette.model import (
     sizes_of,
 )
 from couette.opening import home_of, open_model
+from couette.places import packaged
 from couette.registry import CODECS, DATASETS, RECIPES
 from couette.runs import RunFolder
 from couette.runtime import Runtime, choose
@@ -290,6 +291,8 @@ def _find(given: str | None) -> Target:
         return _saved(given, path)
     if given not in DATASETS and is_foreign(given) and not is_hub_name(given):
         return Target(given, "foreign", _settings(describe(given)))
+    if (own := packaged(given)) is not None:
+        return _saved(given, own)
     if given in RECIPES:
         return Target(given, "recipe", RECIPES[given]())
     distant = is_hub_name(given) and path.parent != _RUNS

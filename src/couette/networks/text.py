@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,6 +23,8 @@ WAVES = 32
 
 HEAD = 64
 """Channels of an attention head, at most."""
+
+Positions = Literal["rotary", "learned"]
 
 Tap = Callable[[str, Tensor], Tensor]
 """(where, weights (B, heads, positions, L)) -> the weights to go on with."""
@@ -46,16 +50,23 @@ def words_of(cond: Cond) -> tuple[Tensor, Tensor]:
 
 
 class TextBlock(Repeated):
-    """Attention among the tokens, told how far apart they are, then a perceptron on each.
+    """Attention among the tokens, then a perceptron on each; both residual, with the norms first
+    (Vaswani et al. 2017; Xiong et al. 2020).
 
-    Both are residual, with the norms first (Vaswani et al. 2017; Xiong et al. 2020).
+    Args:
+        width: D.
+        dropout: share of features dropped in either branch.
+        rotary: whether attention is told how far apart tokens are, see `layers.turned`.
+        qk_norm: whether queries and keys are normed before they meet, see `layers.head_norm`.
     """
 
     matrices = ("qkv", "leave", "widen", "narrow")
 
-    def __init__(self, width: int, dropout: float = 0.0, qk_norm: bool = False) -> None:
+    def __init__(
+        self, width: int, dropout: float = 0.0, rotary: bool = True, qk_norm: bool = False
+    ) -> None:
         super().__init__()
-        self.heads = heads_of(width)
+        self.heads, self.rotary = heads_of(width), rotary
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.q_norm = head_norm(width, self.heads, qk_norm)
@@ -70,7 +81,10 @@ class TextBlock(Repeated):
         batch, length, width = h.shape
         parts = self.qkv(self.norm1(h)).reshape(batch, length, 3, self.heads, -1)
         q, k, v = parts.permute(2, 0, 3, 1, 4)
-        mixed = attend(turned(self.q_norm(q)), turned(self.k_norm(k)), v, mask)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if self.rotary:
+            q, k = turned(q), turned(k)
+        mixed = attend(q, k, v, mask)
         mixed = mixed.transpose(1, 2).reshape(batch, length, width)
         h = h + self.dropout(self.leave(mixed))
         out: Tensor = h + self.dropout(self.narrow(F.gelu(self.widen(self.norm2(h)))))
@@ -84,10 +98,19 @@ class Reader(nn.Module):
         sizes: of the words: token numbers to be embedded, or features of another encoder.
         width: D, of what it gives.
         depth: blocks.
+        positions: how it knows their order: "rotary", by how far apart they are in each attention,
+            or "learned", by a vector of each position's added at the beginning.
         qk_norm: whether queries and keys are normed before they meet, see `layers.head_norm`.
     """
 
-    def __init__(self, sizes: TextSizes, width: int, depth: int, qk_norm: bool = False) -> None:
+    def __init__(
+        self,
+        sizes: TextSizes,
+        width: int,
+        depth: int,
+        positions: Positions = "rotary",
+        qk_norm: bool = False,
+    ) -> None:
         super().__init__()
         self.sizes, self.width, self.depth = sizes, width, depth
         self.enter: nn.Module = (
@@ -95,7 +118,11 @@ class Reader(nn.Module):
             if sizes.vocabulary
             else nn.Sequential(nn.LayerNorm(sizes.width), nn.Linear(sizes.width, width))
         )
-        self.blocks = nn.ModuleList(TextBlock(width, qk_norm=qk_norm) for _ in range(depth))
+        rotary = positions == "rotary"
+        self.place = None if rotary else nn.Parameter(0.02 * torch.randn(sizes.length, width))
+        self.blocks = nn.ModuleList(
+            TextBlock(width, rotary=rotary, qk_norm=qk_norm) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width)
 
     def forward(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,6 +145,8 @@ class Reader(nn.Module):
                 f"{self.sizes.length} tokens{self._expected}."
             )
         h = self.enter(text)
+        if self.place is not None:
+            h = h + self.place[: text.shape[1]]
         attended = mask[:, None, None]
         for block in self.blocks:
             h = block(h, attended)

@@ -23,7 +23,7 @@ from couette.errors import ConfigError
 from couette.networks.common import label, refuse_unknown, unmixed
 from couette.networks.embeddings import FourierFeatures, log_spaced
 from couette.networks.layers import ChannelNorm, Place, attend, head_norm, places
-from couette.networks.text import WAVES, CrossAttention, Reader, heads_of, words_of
+from couette.networks.text import WAVES, CrossAttention, Positions, Reader, heads_of, words_of
 from couette.registry import NETWORKS
 from couette.runtime import Repeated
 
@@ -85,6 +85,8 @@ class UNet(nn.Module):
         attention: levels of at most this many positions on the short side attend.
         words: levels of at most this many attend to the words, where there are any.
         reading: blocks that read the words, before pictures attend to them.
+        positions: how the words' order is known: "rotary", by how far apart they are, or "learned",
+            by a vector of each position, which is slow to learn what belongs to what.
         qk_norm: attention's queries and keys are normed before they meet, for long runs.
         dropout: share of features dropped inside each residual block.
 
@@ -104,6 +106,7 @@ class UNet(nn.Module):
         attention: Annotated[int, Field(ge=0, le=256)] | None = None,
         words: Annotated[int, Field(ge=0, le=256)] | None = None,
         reading: Annotated[int, Field(ge=0, le=24)] = 2,
+        positions: Positions = "rotary",
         qk_norm: bool = False,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
@@ -124,7 +127,9 @@ class UNet(nn.Module):
         self.patch = plan.patch
         self.multiple = plan.patch << (len(multiples) - 1)
         text = 0 if sizes.text is None else 2 * plan.width
-        self.reader = Reader(sizes.text, text, reading, qk_norm) if sizes.text else None
+        self.reader = None
+        if sizes.text is not None:
+            self.reader = Reader(sizes.text, text, reading, positions, qk_norm)
         self.embedding = Embedding(4 * plan.width, sizes.classes, text)
         self.enter = nn.Conv2d(sizes.channels * plan.patch**2, plan.width, 3, padding=1)
         self.level = build_level(plan, multiples, side, dropout, text)
