@@ -170,7 +170,7 @@ class TestTold:
     def test_what_is_refused(self, run: Path, data: Path, tmp_path: Path) -> None:
         config = TextConfig(encoder="clip")
         with pytest.raises(InputError, match="needs its run; train one with --recipe clip"):
-            reading(config, open_data(DataConfig(source=str(data))).train)
+            reading(config, open_data(DataConfig(source=str(data))).train, tmp_path / "none")
         with pytest.raises(CheckpointError, match="makes pictures"):
             told(tmp_path / "run", data, run)
         assert not (tmp_path / "run").exists()

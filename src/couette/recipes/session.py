@@ -107,12 +107,14 @@ class Session:
         init = config.training.init if checkpoint is None else None
         if init is not None:
             config = begun_from(config, Path(init))
-        read = reading(config.text, self.data.train, checkpoint)
+        read = reading(config.text, self.data.train, self.folder.encoder, checkpoint)
         self._word_notes = read.notes
         if read.tokenizer is not None:
             config = config.replace(text={"length": read.length})
         self.config = fit(config, self.data.train)
-        described, autoencoder = encoding(self.config, self.data.train, checkpoint)
+        described, autoencoder = encoding(
+            self.config, self.data.train, self.folder.autoencoder, checkpoint
+        )
         self.parts = Parts(read.tokenizer, autoencoder, read.reader)
         self.model_config = model_config(
             self.config, self.data.train, self.parts, described, read.described
