@@ -11,7 +11,7 @@ import torch
 from couette.config import ReaderConfig, TextConfig
 from couette.data import Dataset
 from couette.data.tokenizer import Tokenizer
-from couette.errors import CheckpointError, DataError, InputError
+from couette.errors import CheckpointError, ConfigError, DataError, InputError
 from couette.model import TOKENIZER, load_encoder, load_parts, read_config
 from couette.networks.text import Reader
 from couette.runs import find_model, needed_run
@@ -87,6 +87,27 @@ def reading(config: TextConfig, data: Dataset, own: Path, checkpoint: Path | Non
         )
     notes.append(f"captions of up to {length} tokens, of {tokenizer.size:,} there are")
     return Read(tokenizer, length, reader, described, tuple(notes))
+
+
+def as_its_encoder_reads(config: TextConfig) -> None:
+    """Refuse settings of how captions are read that the encoder of another run has decided.
+
+    Raises:
+        ConfigError: a length, vocabulary or tokenizer that is not the encoder's.
+        CheckpointError: what is named is no model.
+    """
+    if config.encoder != "clip" or config.run is None:
+        return
+    own, default = read_config(find_model(Path(config.run))).text, TextConfig()
+    for name in ("length", "vocabulary", "tokenizer"):
+        given, decided = getattr(config, name), getattr(own, name)
+        if given not in (getattr(default, name), decided):
+            has = "its own" if decided is None else decided
+            raise ConfigError(
+                f"--text.{name} {given} would change nothing: captions are read as the encoder in "
+                f"{config.run} reads them, with {name} {has}. Leave it out, or leave out "
+                "--text.run to train an encoder so."
+            )
 
 
 def _encoder(
