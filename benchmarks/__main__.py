@@ -6,7 +6,16 @@ from __future__ import annotations
 import importlib
 import sys
 
-ALL = ("train_speed", "sample_speed", "time_to_quality", "start_up", "memory", "scaling", "editing")
+ALL = (
+    "train_speed",
+    "sample_speed",
+    "time_to_quality",
+    "start_up",
+    "memory",
+    "scaling",
+    "editing",
+    "latents",
+)
 
 NAMED = ("recipes", "chart")
 

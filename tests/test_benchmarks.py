@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import cast
 
 import pytest
 import torch
 
 from benchmarks.chart import chart, goals
+from benchmarks.latents import autoencoder, runs
 from benchmarks.networks import COURSE, data_folder, diffusers_network, forward_flops, session
 from benchmarks.start_up import spent
 from benchmarks.timing import Case, Goal, interleaved, ratio, report
 from couette.config import DataConfig
 from couette.data import open_data
 from couette.networks.plan import count_parameters
+from couette.networks.vae import VAE
 
 
 def case(name: str, seconds: list[float], work: float = 1.0) -> Case:
@@ -70,6 +73,24 @@ def test_what_is_compared_is_of_equal_work() -> None:
     assert count_parameters(theirs) == 1_707_009
     assert COURSE["block_out_channels"] == (32, 64, 64)
     assert abs(ours / forward_flops(theirs, x, 0) - 1) < 0.05
+
+
+def test_latents_come_from_where_it_is_said() -> None:
+    """One run encodes its batch, another reads what was encoded, and the third's is at hand."""
+    data, safe = data_folder(12, 16), {"runtime": {"mode": "safe"}, "training": {"batch": 4}}
+    codec = autoencoder(data, network="vae:factor=4,width=8", **safe)
+    made = runs(data, codec, network="unet:size=tiny,width=8,patch=1", **safe)
+    encoded = list[str]()
+    for name, each in made.items():
+        network = cast(VAE, each.parts.autoencoder)
+        network.encoder.register_forward_hook(lambda *_, name=name: encoded.append(name))
+    first = {name: each.trainer.batches(0).data for name, each in made.items()}
+    assert encoded == ["encoded"]
+    assert first["bare"].shape == (4, 4, 4, 4)
+    assert torch.equal(first["bare"], first["cached"])
+    torch.testing.assert_close(first["cached"], first["encoded"], rtol=0.01, atol=0.01)
+    assert made["bare"].trainer.batches(1).data is first["bare"]
+    assert not torch.equal(made["cached"].trainer.batches(1).data, first["cached"])
 
 
 def test_a_process_is_measured_and_its_failure_told() -> None:

@@ -7,7 +7,8 @@ RUN/
 ├── samples/             grids on fixed noise, as training went
 ├── checkpoints/step_…/  network, average and optimizer as safetensors; model.json; state.json
 ├── last                 the name of the newest checkpoint, moved only when that is whole
-└── README.md            the model card
+├── README.md            the model card
+└── encoder/, autoencoder/  runs that this one needed first, where it named no others
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ except ImportError:  # Windows
 
 STATE = "state.json"
 _SETTINGS = "model.json"
+ENCODER, AUTOENCODER = "encoder", "autoencoder"
+"""The folders, in a run's own, of the runs that it needed first."""
 
 
 class RunFolder:
@@ -62,6 +65,8 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.last = path / "last"
         self.card = path / "README.md"
+        self.encoder = path / ENCODER
+        self.autoencoder = path / AUTOENCODER
 
     def exists(self) -> bool:
         return self.config_path.exists()
@@ -318,6 +323,30 @@ def find_model(path: Path) -> Path:
     if (path / "model.json").exists():
         return path
     return packaged(path) or RunFolder(path).model_folder()
+
+
+def is_own(named: str | None, own: Path) -> bool:
+    """Whether a run that another needs lies in that one's folder.
+
+    Args:
+        named: what the settings say; None means its own. Some runs have the path there that it had
+            when they began.
+        own: where it is then, as RUN/encoder.
+    """
+    if named is None or Path(named).resolve() == own.resolve():
+        return True
+    moved = Path(named).name == own.name and not Path(named).exists()
+    return moved and RunFolder(own).exists()
+
+
+def needed_run(named: str | None, own: Path) -> Path | None:
+    """The run that another needs: the one that is named, else its own; None where there is none.
+
+    Arguments as for `is_own`.
+    """
+    if named is not None and not is_own(named, own):
+        return Path(named)
+    return own if named is not None or RunFolder(own).exists() else None
 
 
 def step_of(checkpoint: Path) -> int:

@@ -486,6 +486,24 @@ class TestMain:
     def test_list_says_what_else_data_may_be(self, shell: Shell) -> None:
         assert "or hf:owner/name, pictures of the Hugging Face hub" in shell("list", "data").out
 
+    def test_list_says_which_data_are_here(
+        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COUETTE_DATA", str(tmp_path))
+        raw = tmp_path / "MNIST" / "raw"
+        raw.mkdir(parents=True)
+        (raw / "train-images-idx3-ubyte.gz").touch()
+        plain = shell("list", "data").out.splitlines()
+        ends = {line.split()[0]: line.partition("  [")[2] for line in plain[1:] if line}
+        assert ends["mnist"] == f"in {raw}]"
+        assert ends["kmnist"] == ends["cifar10"] == "not on this machine]"
+        assert ends["digits"] == ends["moons"] == ""
+        assert f"  (looked for in {tmp_path}; " in shell("list", "data").out
+        found = json.loads(shell("list", "data", "--json").out)["data"]
+        places = {name: entry["place"] for name, entry in found.items() if "place" in entry}
+        none = dict.fromkeys(("cifar10", "fashion-mnist", "kmnist"))
+        assert places == {"mnist": str(raw), **none}
+
     @pytest.mark.parametrize("family", ["samplers", "worlds", "recipes", "networks", "data"])
     def test_list(self, shell: Shell, family: str) -> None:
         found = json.loads(shell("list", family, "--json").out)

@@ -261,5 +261,24 @@ class TestReplay:
             assert said in shell.refused("replay", "odd.png", "--model", run)
         assert text
 
+    @pytest.mark.parametrize("edit", [(), ("inpaint", "photo.png", "--box", 0, 0, 4, 4)])
+    def test_a_guide_is_asked_for(
+        self, shell: Shell, run: Path, picture: Path, edit: tuple[object, ...]
+    ) -> None:
+        """Its run's name is told, not its place: the refusal says what to add."""
+        weak = shutil.copytree(run, Path("far/weak"))
+        verb, *rest = ("edit", run, *edit) if edit else ("sample", run)
+        guider = ("interval:low=0.2", f"auto:run={weak}")
+        drawn = ("--guider", *guider, "--guidance", 2, "--steps", 2, "--count", 1)
+        assert shell(verb, *rest, *drawn, "--out", run / "a.png").code == 0
+        said = shell.refused("replay", run / "a.png")
+        assert "was guided by weak, and pictures hold no paths" in said
+        flag = said.partition("--guider ")[2].rstrip().removesuffix(".").split()
+        assert flag[1] == "auto:run=PATH/weak" and flag[0].startswith("interval:low=0.2")
+        again = [each.replace("PATH", "far") for each in flag]
+        result = shell("replay", run / "a.png", "--guider", *again, "--out", "b.png")
+        assert result.code == 0, result
+        assert np.abs(pixels(run / "a.png") - pixels("b.png")).max() <= 1
+
     def test_help(self, shell: Shell) -> None:
         assert "--model" in shell("replay", "--help").out

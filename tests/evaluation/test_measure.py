@@ -7,12 +7,16 @@ import pytest
 import torch
 
 from couette.config import DataConfig, DiffusionConfig, spec
+from couette.contracts import Sizes
 from couette.data import Dataset, Splits, open_data
 from couette.errors import CouetteError, DataError, InputError, ShapeError, UnknownName
 from couette.evaluation import Part, Report, default_count, evaluate, write
+from couette.evaluation.encoders import measure_autoencoder
 from couette.evaluation.judge import _rounds
 from couette.evaluation.report import Floor, Losses, Samples, Space
 from couette.model import assemble, build_network
+from couette.networks.vae import VAE, Moments
+from couette.runtime import Runtime
 from evaluation.small_models import both, config, parrot, untrained
 
 
@@ -95,6 +99,26 @@ def test_the_files(measured: tuple[Report, list[Part]], tmp_path: Path) -> None:
     assert kept["samples"]["average"]["above"] == report.samples["average"].above
     assert kept["space"]["weights"] == report.space.weights
     assert written[1].read_text().splitlines() == report.lines()
+
+
+class Counted(VAE):
+    """Counts the pictures that it encodes."""
+
+    seen = 0
+
+    def encode(self, x: torch.Tensor) -> Moments:
+        self.seen += len(x)
+        return super().encode(x)
+
+
+def test_an_autoencoder_sees_each_picture_once(digits: Splits) -> None:
+    """Those of training for the mean and scale of its latents, the others to give them back."""
+    assert digits.test is not None
+    network = Counted(Sizes(1, 8, 8), factor=4, width=8)
+    found = measure_autoencoder(network, digits, Runtime())
+    assert found.figures["count"] == len(digits.test)
+    assert network.seen == len(digits.train) + len(digits.test)
+    assert found.figures["frechet"] > found.figures["floor"]
 
 
 def test_points_are_compared_by_their_coordinates() -> None:

@@ -12,7 +12,12 @@ from couette.codecs.latents import Latents
 from couette.contracts import Sizes
 from couette.data import Dataset, to_float
 from couette.errors import DataError, ShapeError
-from couette.evaluation.reconstruction import peak_ratio, reconstruction, similarity
+from couette.evaluation.reconstruction import (
+    peak_ratio,
+    reconstruction,
+    similarity,
+    there_and_back,
+)
 from couette.networks.vae import VAE, Moments
 from couette.runtime import Runtime
 
@@ -93,6 +98,16 @@ def test_a_plain_autoencoder_has_no_rate() -> None:
     network = VAE(Sizes(1, 16, 16), factor=2, width=8, variational=False)
     codec = Latents(network, torch.zeros(4), torch.ones(4), Runtime())
     assert reconstruction(codec, data(), INDEX).rate is None
+
+
+def test_what_comes_back_is_what_was_compared() -> None:
+    """In the order that was asked for, and within the range."""
+    index = torch.tensor([3, 0, 4])
+    found, back = there_and_back(Shifted(0.3), data(), index, batch=2)
+    expected = (to_float(data().pictures(index)) + 0.6).clamp(-1, 1)
+    torch.testing.assert_close(back, expected)
+    shift = (back - to_float(data().pictures(index))).abs().double().mean() / 2
+    assert found.error == pytest.approx(float(shift), rel=1e-6)
 
 
 def test_points_and_nothing_are_refused() -> None:

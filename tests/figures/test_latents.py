@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from couette.errors import InputError, ShapeError
 from couette.figures import draw, pictures, resolve, topics_for
 from couette.figures.latents import between
+from couette.registry import RECIPES
 from couette.render import matrix
+from couette.runs import RunFolder
 from recipes.test_text import TINY, folder
 from small_runs import POINTS, losses, session
 
@@ -122,8 +125,16 @@ class TestAlike:
             pictures(target, "sheet")
 
     def test_of_what_is_no_encoder(self, autoencoder: Path) -> None:
-        with pytest.raises(InputError, match="needs an encoder"):
+        with pytest.raises(InputError, match=r"needs an encoder.* is none; train one with"):
             pictures(resolve(str(autoencoder)), "alike")
+
+    def test_of_a_run_that_trained_one(self, run: Path, tmp_path: Path) -> None:
+        """As text-to-image does: its encoder is the one that is meant."""
+        whole = tmp_path / "whole"
+        shutil.copytree(run, whole)
+        RunFolder(whole / "encoder").plan(RECIPES["clip"]())
+        with pytest.raises(InputError, match=f"is none; give its own, {whole}/encoder\\."):
+            pictures(resolve(str(whole)), "alike")
 
 
 def test_a_table_needs_a_name_for_each_row_and_column() -> None:

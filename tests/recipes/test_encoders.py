@@ -15,8 +15,8 @@ from couette import api
 from couette.config import DataConfig, TextConfig, spec
 from couette.data import open_data
 from couette.errors import CheckpointError, ConfigError, InputError
-from couette.model import READER, load_encoder, load_model
-from couette.recipes.reading import reading
+from couette.model import READER, load_encoder, load_model, read_config
+from couette.recipes.reading import as_its_encoder_reads, reading
 from couette.runs import RunFolder, find_model
 from recipes.test_text import folder
 from small_runs import digests, losses, session
@@ -170,10 +170,32 @@ class TestTold:
     def test_what_is_refused(self, run: Path, data: Path, tmp_path: Path) -> None:
         config = TextConfig(encoder="clip")
         with pytest.raises(InputError, match="needs its run; train one with --recipe clip"):
-            reading(config, open_data(DataConfig(source=str(data))).train)
+            reading(config, open_data(DataConfig(source=str(data))).train, tmp_path / "none")
         with pytest.raises(CheckpointError, match="makes pictures"):
             told(tmp_path / "run", data, run)
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        "setting, given", [("length", 9), ("vocabulary", 300), ("tokenizer", "tokenizer.json")]
+    )
+    @pytest.mark.parametrize("recipe", ["text-to-pixels", "text-to-image"])
+    def test_what_the_encoder_has_decided(
+        self, clip: Path, data: Path, tmp_path: Path, recipe: str, setting: str, given: Any
+    ) -> None:
+        """Also where another stage, the autoencoder, would have been trained first."""
+        own = read_config(find_model(clip)).text
+        decided = getattr(own, setting) or "its own"
+        text = {"encoder": "clip", "run": str(clip), setting: given}
+        settings = {**TINY, "data": {"source": str(data)}, "text": text}
+        with pytest.raises(ConfigError, match=f"--text.{setting} {given} .*{setting} {decided}"):
+            session(tmp_path / "run", settings, recipe=recipe, length={"steps": 1})
+        assert not (tmp_path / "run").exists()
+
+    def test_what_it_has_itself_is_no_contradiction(self, clip: Path) -> None:
+        own = read_config(find_model(clip)).text
+        same = {"length": own.length, "vocabulary": own.vocabulary}
+        assert own.length != 0 and own.vocabulary != TextConfig().vocabulary
+        as_its_encoder_reads(TextConfig(encoder="clip", run=str(clip), **same))
 
     def test_what_it_sees_can_teach_an_autoencoder(
         self, data: Path, clip: Path, tmp_path: Path

@@ -18,9 +18,12 @@ import torch
 import processes
 import victims
 from couette import storage
+from couette.config import DataConfig
 from couette.contracts import Batch
+from couette.data import open_data
 from couette.errors import Diverged, StorageError
 from couette.recipes import Drawn, Note, Saved
+from couette.recipes.journal import Journal
 from couette.runs import RunFolder
 from couette.training import Progress
 from couette.training.trainer import PATIENCE
@@ -276,9 +279,27 @@ class TestNotFinite:
         assert [e.step for e in refused] == [3]
         rows = [row for row in RunFolder(tmp_path).metrics() if "refused" in row]
         assert sum(row["refused"] for row in rows) == 1
-        assert rows[0]["refused_samples"] == [refused[0].samples.tolist()]
+        assert POINTS["training"]["batch"] == len(refused[0].samples) > 8
+        assert rows[0]["refused_samples"] == [refused[0].samples[:8].tolist()]
         text = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
         assert "NaN" not in text
+
+    def test_a_line_names_the_first_of_many(self, tmp_path: Path) -> None:
+        """All are counted; of the first eight batches eight samples are named."""
+        journal = Journal(RunFolder(tmp_path), open_data(DataConfig(source="moons")).train, 256)
+        number, applied = torch.zeros(()), torch.zeros((), dtype=torch.bool)
+        for step in range(40):
+            samples = torch.arange(256) + step
+            journal.take(
+                Progress(step + 1, 40, 0, 0, 1e-3, number, number, {}, applied, samples=samples)
+            )
+        journal.flush()
+        first = 0
+        for row in RunFolder(tmp_path).metrics():
+            steps = range(first, first + min(8, row["refused"]))
+            assert row["refused_samples"] == [list(range(step, step + 8)) for step in steps]
+            first += row["refused"]
+        assert first == 40
 
     def test_diverged_saves_the_last_good_state(self, tmp_path: Path) -> None:
         with pytest.raises(Diverged):

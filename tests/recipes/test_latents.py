@@ -130,7 +130,7 @@ class TestOnLatents:
 
         config = RunConfig(codec=spec("latent"))
         with pytest.raises(ConfigError, match="needs an autoencoder; train one with --recipe"):
-            encoding(config, open_data(DataConfig(**DATA)).train)
+            encoding(config, open_data(DataConfig(**DATA)).train, tmp_path / "none")
         with pytest.raises(CheckpointError, match="makes pictures"):
             begun(codec=spec("latent", run=str(run)))
         with pytest.raises(ConfigError, match="takes pictures of 1 channels"):

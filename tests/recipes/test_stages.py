@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from couette import api
 from couette.config import spec
 from couette.data import open_data
 from couette.errors import CheckpointError, DataError, InputError
-from couette.model import load_model
+from couette.model import load_model, read_config
 from couette.recipes import Began, Staged
 from couette.recipes.session import Session
 from couette.recipes.stages import AUTOENCODER, ENCODER, needed, stage_config, staged
@@ -105,10 +106,40 @@ def test_taken_up_wherever_it_was_left(
             couette.sample(out, count=1)
         with pytest.raises(InputError, match="already holds a run"):
             begun(out, data)
+    out = out.rename(tmp_path / "moved")
     rest = watched(begun(out, None, resume=True))
     assert [step for _, step in first + rest] == [step for _, step in WHOLE]
     for name in (ENCODER, AUTOENCODER, ""):
         assert digests(out / name) == digests(whole / name)
+
+
+@pytest.mark.parametrize("named", [None, "/gone"])
+def test_a_moved_run_without_a_checkpoint(whole: Path, tmp_path: Path, named: str | None) -> None:
+    """Its stages came along, also where its settings name the place where they were."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    shutil.rmtree(out / "checkpoints")
+    if named is not None:
+        codec = spec("latent", run=f"{named}/{AUTOENCODER}")
+        settings = RunFolder(out).config().replace(text={"run": f"{named}/{ENCODER}"}, codec=codec)
+        RunFolder(out).write_config(settings)
+    run = begun(out, None, resume=True)
+    assert isinstance(run, Session) and run.trainer.step == 0
+    kept = read_config(find_model(whole))
+    assert run.model_config.reader == kept.reader is not None
+    assert run.model_config.autoencoder == kept.autoencoder is not None
+
+
+def test_whose_stages_are_its_own(whole: Path, tmp_path: Path) -> None:
+    config = RunFolder(whole).config()
+    assert (config.text.run, config.codec.settings) == (None, {})
+    assert staged(config, whole) == needed(config) == (ENCODER, AUTOENCODER)
+    for place, own in ((whole, True), (tmp_path / "gone", True), (tmp_path, False)):
+        (tmp_path / ENCODER).mkdir(exist_ok=True)
+        named = config.replace(text={"run": str(place / ENCODER)})
+        assert needed(named) == (AUTOENCODER,)
+        assert (ENCODER in staged(named, whole)) == own
+    assert staged(RECIPES["default"](), whole) == ()
 
 
 def test_stages_that_are_named_are_left_out(whole: Path, data: Path, tmp_path: Path) -> None:
@@ -125,13 +156,12 @@ def test_stages_that_are_named_are_left_out(whole: Path, data: Path, tmp_path: P
     assert isinstance(one, Staged) and one._stages == (AUTOENCODER,)
 
 
-def test_minutes_are_shared(data: Path, tmp_path: Path) -> None:
+def test_minutes_are_shared(data: Path) -> None:
     base = RECIPES["text-to-image"]().replace(data={"source": str(data)})
     splits = open_data(base.data)
     minutes = [stage_config(name, base, splits).training.minutes for name in (ENCODER, AUTOENCODER)]
     assert minutes == pytest.approx([0.15 * 20, 0.2 * 20])
     assert needed(base) == (ENCODER, AUTOENCODER)
-    assert staged(base, tmp_path) == ()
 
 
 def test_what_the_data_lack_is_said_before_anything_is_written(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from couette.exact import WORLDS
 from couette.figures import FIGURES
 from couette.guidance import GUIDANCE, THRESHOLDS
 from couette.interop import PIPELINES
+from couette.places import data_roots
 from couette.recipes import RECIPES
 from couette.registry import (
     CODECS,
@@ -63,7 +64,8 @@ FAMILIES: Mapping[str, Registry[Any]] = {
 }
 
 
-_OTHER_DATA = """  or a folder of pictures
+_OTHER_DATA = """  (looked for in {}; couette train NAME --data.download fetches one)
+  or a folder of pictures
   or hf:owner/name, pictures of the Hugging Face hub (needs pip install couette[data])"""
 _OTHER_MODELS = """  or a run, a saved model, or one in diffusers' layout: a folder, or owner/name
   of the Hugging Face hub (needs pip install couette[diffusers]):
@@ -100,19 +102,34 @@ def _show(families: list[str], as_json: bool) -> int:
         for name in registry:
             settings = registry.settings(name).model_fields
             tail = f"  [{', '.join(settings)}]" if settings else ""
+            for place in _place(registry, name).values():
+                tail += f"  [in {place}]" if place else "  [not on this machine]"
             print(f"  {name:<{width}}  {registry.summary(name)}{tail}")
         if each == "data":
-            print(_OTHER_DATA)
+            print(_OTHER_DATA.format(" and ".join(map(str, data_roots()))))
         if each == "worlds":
             print(_OTHER_MODELS)
         print()
     return 0
 
 
+def _place(registry: Registry[Any], name: str) -> dict[str, str | None]:
+    """Of data that are fetched, where they lie on this machine; nothing of what is at hand."""
+    find = registry.trait(name, "found")
+    if find is None:
+        return {}
+    try:
+        found = find()
+    except OSError:  # a folder that may not be looked into
+        found = None
+    return {"place": None if found is None else str(found)}
+
+
 def _facts(registry: Registry[Any]) -> dict[str, Any]:
     return {
         name: {
             "summary": registry.summary(name),
+            **_place(registry, name),
             "settings": {
                 setting: None if field.is_required() else field.default
                 for setting, field in registry.settings(name).model_fields.items()

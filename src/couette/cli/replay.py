@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,14 +24,15 @@ from couette.errors import CouetteError, DataError, InputError
 from couette.model import Model
 from couette.places import STARTER
 from couette.render import read_text
-from couette.runs import RunFolder
+from couette.runs import RunFolder, find_model
 from couette.validation import parse
 
 HELP = """couette replay PICTURE.png [flags]
 
 Draws a picture again from the settings that are written in it. Its model is looked for in the
 folders above it, or given as --model; the pictures that an edit was made on beside it, or given as
---picture. Any other flag of `couette sample`, or of the edit, changes a setting on the way.
+--picture. A run that guided it is given again, by --guider. Any other flag of `couette sample`, or
+of the edit, changes a setting on the way.
 
 The new picture is the old one at any --batch, but for rounding (1e-5).
 """
@@ -144,6 +146,8 @@ def _sampled(path: Path, told: Told, flags: list[str]) -> int:
         raise InputError(
             f"{path} was enlarged by a second model; give that as --enlarge, or another picture."
         )
+    if found.guider is None:
+        _guides_given(path, told.sampling)
     source, model = _model(path, told, found.model, found.device)
     second = None if found.enlarge is None else api.load(found.enlarge, device=found.device)
     enlarged = None if second is None else digest_of(second.network)
@@ -194,6 +198,35 @@ def _changed(model: Model, own: SamplingConfig, found: Any) -> SamplingConfig:
     return generate.sampling_of(model, **fields)
 
 
+def _guides_given(path: Path, sampling: SamplingConfig) -> None:
+    """Refuse to draw without the runs that a picture was guided by: it tells their names alone.
+
+    Raises:
+        InputError: one is not here; with the flag to add.
+    """
+    runs = [str(each.settings["run"]) for each in sampling.guider if "run" in each.settings]
+    if all(map(_is_model, runs)):
+        return
+    again = " ".join(
+        shlex.quote(str(each.with_settings(run=f"PATH/{each.settings['run']}")))
+        if "run" in each.settings
+        else shlex.quote(str(each))
+        for each in sampling.guider
+    )
+    raise InputError(
+        f"{path} was guided by {' and '.join(runs)}, and pictures hold no paths; say where that "
+        f"is: --guider {again}."
+    )
+
+
+def _is_model(run: str) -> bool:
+    try:
+        find_model(Path(run))
+    except (CouetteError, OSError, ValueError):  # what a picture says may be no path at all
+        return False
+    return True
+
+
 def _edited(path: Path, told: Told, edit: Edited, index: int | None, flags: list[str]) -> int:
     EDITS[edit.name]
     sampling = told.sampling
@@ -214,6 +247,8 @@ def _edited(path: Path, told: Told, edit: Edited, index: int | None, flags: list
     )
     own = EDITS.check(Spec(name=edit.name, **kept))
     found, settings = editing.parsed(edit.name, flags, defaults, own, _FOUND)
+    if found.guider == defaults["guider"]:
+        _guides_given(path, sampling)
     source, _ = _model(path, told, found.model, found.device)
     pictures = found.picture or [_beside(path, each, "--picture") for each in edit.pictures]
     pictures = list(pictures)

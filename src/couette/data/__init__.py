@@ -3,7 +3,9 @@
     splits = open_data(DataConfig(source="digits"))
     splits.train.pictures(torch.arange(4))          # uint8 (4, 1, 16, 16)
 
-A new source is one function `(config, progress) -> Splits`, registered in `DATASETS`.
+A new source is one function `(config, progress) -> Splits`, registered in `DATASETS`. One that
+is fetched declares `found`: a function of nothing, to the folder that it lies in on this machine or
+None.
 """
 
 from couette.data import digits, shapes, toy  # noqa: F401  (they register themselves)

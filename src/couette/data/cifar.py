@@ -37,13 +37,22 @@ _RECORD = 1 + 3 * _SIDE * _SIDE
 _MOST = 10_000 * _RECORD
 
 
-@DATASETS.register("cifar10")
+def _places() -> list[Path]:
+    """Where the .bin files may lie, the place for a download first."""
+    return [root / inner for root in data_roots() for inner in (FOLDER, "cifar10")]
+
+
+def _found() -> Path | None:
+    """The folder that the .bin files lie in."""
+    return next((found for place in _places() if (found := find_cifar(place))), None)
+
+
+@DATASETS.register("cifar10", found=_found)
 def cifar10(config: DataConfig, progress: Progress | None = None) -> Splits:
     """60,000 colour photographs in ten classes, 32×32 (Krizhevsky 2009)."""
-    places = [root / inner for root in data_roots() for inner in (FOLDER, "cifar10")]
-    folder = next((found for place in places if (found := find_cifar(place))), None)
+    folder = _found()
     if folder is None and config.download:
-        folder = places[0]
+        folder = _places()[0]
         extract(fetch(ARCHIVE, folder.parent, progress), folder)
     if folder is None:
         looked = " and ".join(f"'{root}'" for root in data_roots())

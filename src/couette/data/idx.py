@@ -10,6 +10,7 @@ import gzip
 import math
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -95,19 +96,31 @@ KINDS = {
 }
 
 
-@DATASETS.register("mnist")
+def _places(name: str) -> list[Path]:
+    """Where the IDX files of a named set may lie, the place for a download first."""
+    folder = KINDS[name].folder
+    inner = (f"{folder}/raw", folder, f"{name}/raw", name)
+    return [root / each for root in data_roots() for each in inner]
+
+
+def _found(name: str) -> Path | None:
+    """The folder that the IDX files of a named set lie in."""
+    return next((place for place in _places(name) if _has_images(place)), None)
+
+
+@DATASETS.register("mnist", found=partial(_found, "mnist"))
 def mnist(config: DataConfig, progress: Progress | None = None) -> Splits:
     """70,000 handwritten digits, 28×28 gray (LeCun, Cortes and Burges 1998)."""
     return _open_named("mnist", config, progress)
 
 
-@DATASETS.register("fashion-mnist")
+@DATASETS.register("fashion-mnist", found=partial(_found, "fashion-mnist"))
 def fashion_mnist(config: DataConfig, progress: Progress | None = None) -> Splits:
     """70,000 pictures of clothes in ten classes, 28×28 gray (Xiao, Rasul and Vollgraf 2017)."""
     return _open_named("fashion-mnist", config, progress)
 
 
-@DATASETS.register("kmnist")
+@DATASETS.register("kmnist", found=partial(_found, "kmnist"))
 def kmnist(config: DataConfig, progress: Progress | None = None) -> Splits:
     """70,000 cursive Japanese characters in ten classes, 28×28 gray (Clanuwat et al. 2018)."""
     return _open_named("kmnist", config, progress)
@@ -206,14 +219,9 @@ def _parse(stream: BinaryIO, path: Path, axes: int, most: int) -> NDArray[np.uin
 
 def _open_named(name: str, config: DataConfig, progress: Progress | None) -> Splits:
     kind = KINDS[name]
-    places = [
-        root / inner
-        for root in data_roots()
-        for inner in (f"{kind.folder}/raw", kind.folder, f"{name}/raw", name)
-    ]
-    folder = next((place for place in places if _has_images(place)), None)
-    if config.download and folder in (None, places[0]):
-        folder = places[0]
+    folder, first = _found(name), _places(name)[0]
+    if config.download and folder in (None, first):
+        folder = first
         for (split, what), names in _FILES.items():
             if _locate(folder, split, what) is None:  # a download may have been cut short
                 file = f"{names[0]}.gz"

@@ -11,11 +11,11 @@ import torch
 
 from couette.codecs import Latents, measure_latents, some_of
 from couette.conditioners import Words
-from couette.data import Dataset, Progress, Splits, to_float
+from couette.data import Dataset, Progress, Splits
 from couette.data.tokenizer import Tokenizer
 from couette.errors import DataError
 from couette.evaluation.judge import Judge
-from couette.evaluation.reconstruction import reconstruction
+from couette.evaluation.reconstruction import there_and_back
 from couette.evaluation.retrieval import embed_pictures, embed_texts, recall
 from couette.networks.clip import Clip
 from couette.networks.vae import VAE
@@ -67,9 +67,8 @@ def measure_autoencoder(
     data, index = _held_out(splits)
     measured = measure_latents(network, some_of(splits.train), runtime)
     latents = Latents(network, *measured, runtime)
-    found = reconstruction(latents, data, index)
+    found, back = there_and_back(latents, data, index)
     judge = Judge(splits.train, data, count=len(index), runtime=runtime, progress=progress)
-    back = _there_and_back(latents, data, index)
     distance = judge(back, None)[0].frechet
     floor = judge.floor.distances.frechet
     rate = "" if found.rate is None else f", {found.rate:.3g} bits per pixel"
@@ -130,13 +129,3 @@ def _held_out(splits: Splits) -> tuple[Dataset, torch.Tensor]:
             "share such as 0.1, or name other data."
         )
     return test, permutation(0, 0, len(test))[: min(MOST, len(splits.train))]
-
-
-@torch.no_grad()
-def _there_and_back(latents: Latents, data: Dataset, index: torch.Tensor) -> torch.Tensor:
-    device = latents.runtime.device
-    parts = []
-    for part in torch.split(index, 64):
-        x = to_float(data.pictures(part)).to(device)
-        parts.append(latents.decode(latents.encode(x)).clamp(-1, 1).cpu())
-    return torch.cat(parts)

@@ -42,13 +42,24 @@ class Reconstruction:
 
 
 def reconstruction(codec: Codec, data: Dataset, index: Tensor, batch: int = 64) -> Reconstruction:
-    """Encode pictures to the mean of their latents, decode these, and compare.
+    """Encode pictures to the mean of their latents, decode these, and compare; as `there_and_back`,
+    which hands over the pictures as well."""
+    return there_and_back(codec, data, index, batch)[0]
+
+
+def there_and_back(
+    codec: Codec, data: Dataset, index: Tensor, batch: int = 64
+) -> tuple[Reconstruction, Tensor]:
+    """Pictures through the mean of their latents, compared with what comes back.
 
     Args:
         codec: any.
         data: pictures that it takes.
         index: (N,) int64, which of them.
         batch: pictures at once.
+
+    Returns:
+        The comparison, and what comes back: (N, C, H, W) float32 in [-1, 1], on the processor.
 
     Raises:
         DataError: points instead of pictures, or none.
@@ -57,30 +68,33 @@ def reconstruction(codec: Codec, data: Dataset, index: Tensor, batch: int = 64) 
     if data.points or not len(index):
         what = "points" if data.points else "no pictures"
         raise DataError(f"Reconstruction is measured on pictures, and these are {what}.")
-    psnr, ssim, error, nats = (
+    psnr, ssim, error, nats, back = (
         torch.cat(parts) for parts in zip(*_figures(codec, data, index, batch), strict=True)
     )
     rate = float(nats.mean()) / (math.log(2) * data.height * data.width)
-    return Reconstruction(
+    found = Reconstruction(
         count=len(index),
         psnr=float(psnr.mean()),
         ssim=float(ssim.mean()),
         error=float(error.mean()),
         rate=None if math.isnan(rate) else rate,
     )
+    return found, back
 
 
 @torch.no_grad()
 def _figures(
     codec: Codec, data: Dataset, index: Tensor, batch: int
 ) -> Iterator[tuple[Tensor, ...]]:
-    """PSNR, SSIM, error and KL in nats of each picture, (B,) float64 each, batch by batch."""
+    """PSNR, SSIM, error and KL in nats of each picture, (B,) float64 each, and what comes back of
+    it, (B, C, H, W), batch by batch."""
     device = codec.runtime.device if isinstance(codec, Latents) else "cpu"
     for part in torch.split(index, batch):
         x = to_float(data.pictures(part).to(device))
         latents, nats = _encoded(codec, x)
-        a, b = ((each.cpu().double().clamp(-1, 1) + 1) / 2 for each in (x, codec.decode(latents)))
-        yield peak_ratio(a, b), similarity(a, b), (a - b).abs().flatten(1).mean(1), nats
+        back = codec.decode(latents).cpu().clamp(-1, 1)
+        a, b = ((each.double() + 1) / 2 for each in (x.cpu(), back))
+        yield peak_ratio(a, b), similarity(a, b), (a - b).abs().flatten(1).mean(1), nats, back
 
 
 def _encoded(codec: Codec, x: Tensor) -> tuple[Tensor, Tensor]:

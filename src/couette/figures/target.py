@@ -219,7 +219,10 @@ class Target:
                 "autoencoder."
             )
         if "embeddings" in wanted and kind != "contrastive":
-            return f"needs an encoder, and {self.described} is none; train one with --recipe clip."
+            own = None if self.folder is None else self.folder.encoder
+            there = own is not None and RunFolder(own).exists()
+            hint = f"give its own, {own}" if there else "train one with --recipe clip"
+            return f"needs an encoder, and {self.described} is none; {hint}."
         if {"model", "chain"} & wanted and kind in _DRAWS_NOTHING:
             what = _DRAWS_NOTHING[kind].format(self.given)
             return f"needs a model that makes pictures; {self.described} is {what}."

@@ -14,19 +14,20 @@ from couette.errors import ConfigError
 from couette.model import load_autoencoder, load_parts, read_config
 from couette.networks.vae import VAE
 from couette.registry import CODECS, NETWORKS
-from couette.runs import find_model
+from couette.runs import find_model, needed_run
 from couette.runtime import Runtime
 from couette.storage import tensor_bytes
 
 
 def encoding(
-    config: RunConfig, data: Dataset, checkpoint: Path | None = None
+    config: RunConfig, data: Dataset, own: Path, checkpoint: Path | None = None
 ) -> tuple[AutoencoderConfig | None, VAE | None]:
     """The autoencoder of a run on latents, and what it is as data; nothing for a run on pixels.
 
     Args:
         config: names the autoencoder's run.
         data: the pictures to train on, whose latents are measured.
+        own: where the autoencoder's run lies, unless another is named.
         checkpoint: of the run that goes on, which holds its autoencoder.
 
     Raises:
@@ -40,13 +41,13 @@ def encoding(
     if checkpoint is not None:
         kept = read_config(checkpoint)
         return kept.autoencoder, load_parts(checkpoint, kept, runtime).autoencoder
-    run = CODECS.check(config.codec)["run"]
+    run = needed_run(CODECS.check(config.codec)["run"], own)
     if run is None:
         raise ConfigError(
             "The codec 'latent' needs an autoencoder; train one with --recipe autoencoder and name "
             "its run: --codec latent:run=RUN."
         )
-    held, network = load_autoencoder(find_model(Path(run)), runtime=runtime)
+    held, network = load_autoencoder(find_model(run), runtime=runtime)
     if held.channels != data.channels:
         raise ConfigError(
             f"The autoencoder in {run} takes pictures of {held.channels} channels, and "

@@ -17,6 +17,9 @@ _EDGES = tuple(range(-8, 9, 2))
 _EVERY = 0.5
 """Seconds between lines of the log."""
 
+_NAMED = 8
+"""Refused batches that a line names, and samples that are named of each: a line is to be read."""
+
 
 class Journal:
     """Collects progress and writes it to the run's `metrics.jsonl`.
@@ -83,7 +86,9 @@ class Journal:
                 self._epoch_steps += 1
                 self._by_level(progress)
             else:
-                self._refused.append(progress.samples.tolist())
+                self._refused += 1
+                if len(self._suspects) < _NAMED:
+                    self._suspects.append(progress.samples[:_NAMED].tolist())
             self._last = progress
         self._unread.clear()
 
@@ -108,8 +113,8 @@ class Journal:
                 if self._level_count[i]
             }
         if self._refused:
-            row["refused"] = len(self._refused)
-            row["refused_samples"] = self._refused
+            row["refused"] = self._refused
+            row["refused_samples"] = self._suspects
         self._rows.append(row)
         self._clear()
         self._written = time.monotonic()
@@ -140,7 +145,7 @@ class Journal:
 
     def _clear(self) -> None:
         self._sum, self._steps = 0.0, 0
-        self._refused: list[list[int]] = []
+        self._refused, self._suspects = 0, list[list[int]]()
         self._logged: dict[str, float] = {}
         self._level_sum = torch.zeros(len(_EDGES) + 1, dtype=torch.float64)
         self._level_count = torch.zeros(len(_EDGES) + 1, dtype=torch.float64)

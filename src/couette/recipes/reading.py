@@ -11,10 +11,10 @@ import torch
 from couette.config import ReaderConfig, TextConfig
 from couette.data import Dataset
 from couette.data.tokenizer import Tokenizer
-from couette.errors import CheckpointError, DataError, InputError
+from couette.errors import CheckpointError, ConfigError, DataError, InputError
 from couette.model import TOKENIZER, load_encoder, load_parts, read_config
 from couette.networks.text import Reader
-from couette.runs import find_model
+from couette.runs import find_model, needed_run
 from couette.runtime import Runtime
 from couette.storage import read_text, tensor_bytes
 
@@ -36,12 +36,13 @@ class Read(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def reading(config: TextConfig, data: Dataset, checkpoint: Path | None = None) -> Read:
+def reading(config: TextConfig, data: Dataset, own: Path, checkpoint: Path | None = None) -> Read:
     """How a run reads the captions of its data.
 
     Args:
         config: whether, and how.
         data: the pictures to train on.
+        own: where the encoder's run lies, unless another is named.
         checkpoint: of the run that goes on, which holds its tokenizer.
 
     Raises:
@@ -72,7 +73,7 @@ def reading(config: TextConfig, data: Dataset, checkpoint: Path | None = None) -
         notes.append("All captions are the same: a prompt will change nothing.")
     reader = described = None
     if config.encoder == "clip":
-        tokenizer, length, reader, described = _encoder(config, checkpoint)
+        tokenizer, length, reader, described = _encoder(config, own, checkpoint)
     else:
         tokenizer = _tokenizer(config, texts, checkpoint)
         length = config.length or min(tokenizer.longest(set(texts)), LONGEST)
@@ -88,8 +89,29 @@ def reading(config: TextConfig, data: Dataset, checkpoint: Path | None = None) -
     return Read(tokenizer, length, reader, described, tuple(notes))
 
 
+def as_its_encoder_reads(config: TextConfig) -> None:
+    """Refuse settings of how captions are read that the encoder of another run has decided.
+
+    Raises:
+        ConfigError: a length, vocabulary or tokenizer that is not the encoder's.
+        CheckpointError: what is named is no model.
+    """
+    if config.encoder != "clip" or config.run is None:
+        return
+    own, default = read_config(find_model(Path(config.run))).text, TextConfig()
+    for name in ("length", "vocabulary", "tokenizer"):
+        given, decided = getattr(config, name), getattr(own, name)
+        if given not in (getattr(default, name), decided):
+            has = "its own" if decided is None else decided
+            raise ConfigError(
+                f"--text.{name} {given} would change nothing: captions are read as the encoder in "
+                f"{config.run} reads them, with {name} {has}. Leave it out, or leave out "
+                "--text.run to train an encoder so."
+            )
+
+
 def _encoder(
-    config: TextConfig, checkpoint: Path | None
+    config: TextConfig, own: Path, checkpoint: Path | None
 ) -> tuple[Tokenizer, int, Reader, ReaderConfig]:
     """The encoder of the run that is named, with its tokenizer, or that of the run's checkpoint."""
     runtime = Runtime(threads=torch.get_num_threads())
@@ -99,12 +121,13 @@ def _encoder(
         if parts.tokenizer is None or parts.reader is None or kept.reader is None:
             raise CheckpointError(f"{checkpoint} holds no encoder of words; it is of another run.")
         return parts.tokenizer, kept.text.length, parts.reader, kept.reader
-    if config.run is None:
+    run = needed_run(config.run, own)
+    if run is None:
         raise InputError(
             "The text encoder 'clip' needs its run; train one with --recipe clip and name it: "
             "--text.run RUN."
         )
-    held, network, tokenizer = load_encoder(find_model(Path(config.run)), runtime=runtime)
+    held, network, tokenizer = load_encoder(find_model(run), runtime=runtime)
     reader = network.reader
     digest = hashlib.sha256(tensor_bytes(reader.state_dict())).hexdigest()
     described = ReaderConfig(width=reader.width, depth=reader.depth, digest=digest)

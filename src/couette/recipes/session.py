@@ -38,7 +38,7 @@ from couette.recipes.encoding import encoding
 from couette.recipes.fitting import fit
 from couette.recipes.journal import Journal
 from couette.recipes.preview import preview, preview_sampling
-from couette.recipes.reading import reading
+from couette.recipes.reading import as_its_encoder_reads, reading
 from couette.recipes.resuming import going_on, same_network, same_run, take_up
 from couette.recipes.signals import Signals
 from couette.render import save
@@ -99,6 +99,7 @@ class Session:
         self.folder = RunFolder(out)
         if not resume:
             self.folder.must_be_new()
+            as_its_encoder_reads(config.text)
         checkpoint = self._checkpoint() if resume else None
         self._given = config.data.source
         config = config.replace(data={"source": located(self._given)})
@@ -107,12 +108,14 @@ class Session:
         init = config.training.init if checkpoint is None else None
         if init is not None:
             config = begun_from(config, Path(init))
-        read = reading(config.text, self.data.train, checkpoint)
+        read = reading(config.text, self.data.train, self.folder.encoder, checkpoint)
         self._word_notes = read.notes
         if read.tokenizer is not None:
             config = config.replace(text={"length": read.length})
         self.config = fit(config, self.data.train)
-        described, autoencoder = encoding(self.config, self.data.train, checkpoint)
+        described, autoencoder = encoding(
+            self.config, self.data.train, self.folder.autoencoder, checkpoint
+        )
         self.parts = Parts(read.tokenizer, autoencoder, read.reader)
         self.model_config = model_config(
             self.config, self.data.train, self.parts, described, read.described

@@ -1,7 +1,7 @@
 """Runs that begin with other runs: what they need is trained first, in folders inside their own.
 
 RUN/encoder and RUN/autoencoder are runs like any other: they can be looked at, measured, gone on
-with, and named by other runs.
+with, and named by other runs. RUN's own settings do not name them, so that its folder can be moved.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from typing import Any
 from couette.config import ModelConfig, RunConfig, spec
 from couette.data import Splits, located, open_data
 from couette.errors import Interrupted
+from couette.recipes.reading import as_its_encoder_reads
 from couette.recipes.session import Event, Session
 from couette.registry import CODECS, RECIPES
-from couette.runs import RunFolder
+from couette.runs import AUTOENCODER, ENCODER, RunFolder, is_own
 from couette.training import Trainer
-
-ENCODER, AUTOENCODER = "encoder", "autoencoder"
 
 SHARES = {ENCODER: 0.15, AUTOENCODER: 0.2}
 """What of the minutes each stage gets; the model has the rest."""
@@ -44,23 +43,22 @@ class Began:
 
 def needed(config: RunConfig) -> tuple[str, ...]:
     """The stages that a run needs before it: those whose runs it does not name."""
-    stages = []
-    if config.text.encoder == "clip" and config.text.run is None:
-        stages.append(ENCODER)
-    latent = CODECS.trait(config.codec.name, "latents")
-    if latent and config.codec.settings.get("run") is None:
-        stages.append(AUTOENCODER)
-    return tuple(stages)
+    return tuple(name for name, run in _runs(config).items() if run is None)
 
 
 def staged(config: RunConfig, out: Path) -> tuple[str, ...]:
     """The stages that a run in `out` has in its own folder, as its settings say."""
-    named = {
-        ENCODER: config.text.run if config.text.encoder == "clip" else None,
-        AUTOENCODER: config.codec.settings.get("run"),
-    }
-    own = {name: (out / name).resolve() for name in named}
-    return tuple(name for name, run in named.items() if run and Path(run).resolve() == own[name])
+    return tuple(name for name, run in _runs(config).items() if is_own(run, out / name))
+
+
+def _runs(config: RunConfig) -> dict[str, str | None]:
+    """The stages that a run has, with the runs that are named for them."""
+    runs = {}
+    if config.text.encoder == "clip":
+        runs[ENCODER] = config.text.run
+    if CODECS.trait(config.codec.name, "latents"):
+        runs[AUTOENCODER] = config.codec.settings.get("run")
+    return runs
 
 
 class Staged:
@@ -88,8 +86,8 @@ class Staged:
         self.folder = RunFolder(out)
         if not resume:
             self.folder.must_be_new()
-            config = _naming(config, out)
-        self._stages = staged(config, out)
+            as_its_encoder_reads(config.text)
+        self._stages = staged(config, out) if resume else needed(config)
         self._tell = tell
         self._data: Splits = open_data(
             config.data.model_copy(update={"source": located(config.data.source)})
@@ -183,17 +181,6 @@ def stage_config(name: str, config: RunConfig, data: Splits) -> RunConfig:
         factor = next((f for longest, f in _FACTORS if side <= longest), 8)
         return base.replace(network=spec("vae", factor=factor))
     return base.replace(text={**config.text.model_dump(), "encoder": "learned", "run": None})
-
-
-def _naming(config: RunConfig, out: Path) -> RunConfig:
-    """The settings with the stages' folders named in them."""
-    for name in needed(config):
-        run = str(out / name)
-        if name == ENCODER:
-            config = config.replace(text={"run": run})
-        else:
-            config = config.replace(codec=config.codec.with_settings(run=run))
-    return config
 
 
 def _shortened(config: RunConfig, stages: tuple[str, ...]) -> RunConfig:
