@@ -7,7 +7,7 @@ from couette.recipes.default import default
 from couette.registry import RECIPES
 
 STARTER = 19_500
-"""Steps of the recipe starter: six and a half minutes at the 13,000 pictures a second of an H200."""
+"""Steps of the recipe starter: six and a half minutes at an H200's 13,000 pictures a second."""
 
 
 @RECIPES.register("text-to-image")
