@@ -17,12 +17,13 @@ def pictures(count: int) -> Dataset:
     ("count", "batch"), [(2, 32), (999, 32), (1_000, 64), (9_999, 64), (10_000, 128)]
 )
 def test_a_batch_that_is_not_given_is_sized_from_the_data(count: int, batch: int) -> None:
-    assert fit(default(), pictures(count)).training.batch == batch
+    config = default().replace(training={"minutes": None, "steps": 100})
+    assert fit(config, pictures(count)).training.batch == batch
 
 
 def test_few_minutes_of_a_processor_are_spent_on_more_steps() -> None:
     config = default().replace(runtime={"device": "cpu"})
-    for minutes, batch in ((1.0, 32), (2.0, 32), (2.1, 128), (5.0, 128)):
+    for minutes, batch in ((1.0, 32), (2.0, 32), (2.1, 64), (6.0, 64), (6.1, 128)):
         short = config.replace(training={"minutes": minutes})
         assert fit(short, pictures(20_000)).training.batch == batch
     steps = config.replace(training={"minutes": None, "steps": 100})

@@ -22,7 +22,7 @@ def default() -> RunConfig:
             schedule=spec("edm"),
             parameterization=spec("edm", sigma_data=0.5),
             told=spec("log"),
-            times=spec("log-normal", mean=-0.4, std=1.0),
+            times=spec("log-normal", mean=0.0, std=1.0),
             drop=0.1,
         ),
         training=TrainingConfig(

@@ -50,16 +50,17 @@ def fit(config: RunConfig, data: Dataset) -> RunConfig:
     return config
 
 
-SHORT = 2.0
-"""Minutes of a processor in which a batch of 128 makes too few steps."""
+FEW = ((2.0, 32), (6.0, 64))
+"""Minutes of a processor, and the largest batch that makes enough steps in them."""
 
 
 def batch_for(data: Dataset, minutes: float | None = None) -> int:
     """The default batch for these data: few pictures are passed so often that more, smaller steps
     serve them better, and so do they where a processor has few minutes for all of them."""
-    if len(data) < 1_000 or (minutes is not None and minutes <= SHORT):
-        return 32
-    return 64 if len(data) < 10_000 else 128
+    batch = 32 if len(data) < 1_000 else 64 if len(data) < 10_000 else 128
+    if minutes is None:
+        return batch
+    return min([batch, *(most for limit, most in FEW if minutes <= limit)])
 
 
 def network_for(data: Dataset, *, latent: bool = False) -> Spec:

@@ -38,6 +38,9 @@ def text_to_pixels() -> RunConfig:
         update={
             "recipe": "text-to-pixels",
             "text": TextConfig(encoder="learned"),
+            "diffusion": base.diffusion.model_copy(
+                update={"times": spec("log-normal", mean=-0.4, std=1.0)}
+            ),
             "training": base.training.model_copy(update={"minutes": 20.0}),
             "sampling": base.sampling.model_copy(update={"guidance": 3.0}),
         }
