@@ -5,16 +5,16 @@ Shapes: B asks, L tokens, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from couette.contracts import Ask, Cond
-from couette.data.tokenizer import Tokenizer
+from couette.data.tokenizer import Tokens
 from couette.errors import InputError, UnknownName
-from couette.networks.text import Reader
+from couette.networks.text import WordEncoder
 from couette.tensors import sent
 
 NO_WORDS = (
@@ -87,6 +87,27 @@ class Reads(Protocol):
         ...
 
 
+class Tokenizes(Protocol):
+    """What turns captions into tokens: `data.tokenizer.Tokenizer`, or another library's."""
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        ...
+
+    def __call__(self, captions: Sequence[str], length: int) -> Tokens:
+        """Captions as rows of `length` numbers."""
+        ...
+
+    def longest(self, captions: Iterable[str]) -> int:
+        """The tokens of the longest caption."""
+        ...
+
+    def words(self, caption: str) -> list[tuple[str, tuple[int, ...]]]:
+        """The words of a caption, each with the places of its tokens in its row of numbers."""
+        ...
+
+
 class Words:
     """Captions as tokens, or as what an encoder makes of them; the empty one stands for "none".
 
@@ -96,7 +117,9 @@ class Words:
         reader: the encoder, frozen, with D features a token; None where the network reads tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer, length: int, reader: Reader | None = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizes, length: int, reader: WordEncoder | None = None
+    ) -> None:
         self.tokenizer, self.length = tokenizer, length
         self.reader = None if reader is None else reader.requires_grad_(False).eval()
 
