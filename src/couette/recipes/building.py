@@ -14,7 +14,6 @@ from couette.config import (
     STATES,
     AutoencoderConfig,
     ModelConfig,
-    ReaderConfig,
     RunConfig,
     spec,
 )
@@ -24,6 +23,7 @@ from couette.discrete import objective_for
 from couette.errors import ConfigError, DataError
 from couette.model import Parts, assemble, build_network, codec_of, load_encoder
 from couette.recipes.fitting import unlabelled
+from couette.recipes.reading import Read
 from couette.registry import OBJECTIVES
 from couette.runs import find_model
 from couette.runtime import Runtime, Trial, device_of
@@ -51,7 +51,7 @@ def model_config(
     data: Dataset,
     parts: Parts,
     autoencoder: AutoencoderConfig | None = None,
-    reader: ReaderConfig | None = None,
+    read: Read = Read(),  # noqa: B008  (it can't be changed)
 ) -> ModelConfig:
     """What a model trained so is, as data; without classes where the network can't be told them.
 
@@ -59,7 +59,9 @@ def model_config(
         ConfigError, ShapeError: a network that does not fit the data.
     """
     text = config.text
-    if parts.tokenizer is not None:
+    if read.pretrained is not None:
+        text = text.model_copy(update={"run": None})
+    elif parts.tokenizer is not None:
         own = {"vocabulary": parts.tokenizer.size, "tokenizer": None, "run": None}
         text = text.model_copy(update=own)
     described = ModelConfig(
@@ -73,7 +75,8 @@ def model_config(
         autoencoder=autoencoder,
         diffusion=config.diffusion,
         text=text,
-        reader=reader,
+        reader=read.described,
+        pretrained=read.pretrained,
         network=config.network,
         sampling=config.sampling,
         data=f"{data.name}: {data.describe().splitlines()[0]}",
