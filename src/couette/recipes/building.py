@@ -94,7 +94,7 @@ def build_trainer(
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[nn.Module, Trainer]:
     """The network, its weights drawn from the run's seed, and the trainer around it; `tell` is
-    called before all pictures are encoded, which may take long.
+    called before all pictures or captions are encoded, which may take long.
 
     Raises:
         ConfigError, ShapeError: settings that do not fit each other or the data.
@@ -108,7 +108,7 @@ def build_trainer(
         PowerAverage(network, width) if width else None
         for width in (training.average, training.second)
     )
-    stream = _stream(config, model, data, runtime, training.batch, parts)
+    stream = _stream(config, model, data, runtime, training.batch, parts, tell=tell)
     stream.latents = _cached(config, model, data, stream.codec, tell)
     plan = Plan(training, len(data))
     graph = runtime.graph
@@ -150,7 +150,8 @@ def build_trial(config: RunConfig, model: ModelConfig, data: Dataset, parts: Par
         steps = training.steps or (training.epochs or 0) * len(data) / training.batch
         return step * times * steps
 
-    key = f"{model.model_dump_json(exclude={'sampling', 'step', 'data'})} {batch}"
+    apart = {"sampling": True, "step": True, "data": True, "pretrained": {"source"}}
+    key = f"{model.model_dump_json(exclude=apart)} {batch}"
     return Trial(key, build, lasts)
 
 
@@ -201,11 +202,17 @@ def _stream(
     parts: Parts,
     *,
     keep: bool = True,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Stream:
-    """The batches; `keep` works out what is told of all captions, for more than a batch or two."""
+    """The batches; `keep` works out what is told of all captions, for more than a batch or two, and
+    `tell` is called before that takes long."""
     codec = codec_of(model, parts, runtime)
     words = parts.words(model, runtime)
-    captions = None if words is None else Captions(words, data.texts or (), keep=keep)
+    captions = None
+    if words is not None:
+        encoder = model.reader or model.pretrained
+        digest = None if encoder is None else encoder.digest
+        captions = Captions(words, data.texts or (), keep=keep, digest=digest, tell=tell)
     return Stream(
         data,
         codec,
