@@ -173,11 +173,16 @@ class TestFeatures:
         assert found.kind == "T5EncoderModel"
         assert found.digest == interop.open_words(t5).described.digest
 
-    def test_other_words_are_another_encoder(self, tmp_path: Path, t5: Path) -> None:
+    def test_other_words_or_settings_are_another_encoder(self, tmp_path: Path, t5: Path) -> None:
         pieces = [*small.PIECES[:-1], ("▁dog", -1.5)]
         saved(tmp_path, small.t5(), transformers.T5Tokenizer(vocab=pieces, extra_ids=0))
         digest = interop.open_words(tmp_path).described.digest
-        assert digest != interop.open_words(t5).described.digest
+        same = interop.open_words(t5).described.digest
+        assert digest != same
+        shutil.copytree(t5, tmp_path / "copy")
+        assert interop.open_words(tmp_path / "copy").described.digest == same
+        small.edited(tmp_path / "copy" / "config.json", feed_forward_proj="gated-silu")
+        assert interop.open_words(tmp_path / "copy").described.digest != same
 
 
 class TestRuns:

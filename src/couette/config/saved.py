@@ -31,7 +31,7 @@ class PretrainedConfig(Frozen):
     """The encoder of words of another library that a model is told by, and does not hold.
 
     source: a folder, or hf:owner/name. kind: its class. width: features of a token. digest: the
-    SHA-256 of its weights and its vocabulary, by which it is known again.
+    SHA-256 of its weights, its settings and its vocabulary, by which it is known again.
     """
 
     source: str

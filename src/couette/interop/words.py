@@ -28,6 +28,12 @@ from couette.runtime import Runtime
 _PARTS = ("text_encoder", "tokenizer")
 """What is used of a pipeline."""
 
+_COMPUTED = (
+    *("hidden_act", "layer_norm_eps", "num_attention_heads"),
+    *("feed_forward_proj", "layer_norm_epsilon", "relative_attention_max_distance"),
+)
+"""The settings that change what is computed, and no weight's shape."""
+
 _LEAST = 3
 """Tokens with room for a word between start and end."""
 
@@ -234,13 +240,15 @@ def _kind(fields: dict[str, Any], given: str) -> str:
     )
 
 
-def _digest(model: nn.Module, tokenizer: Any) -> str:
-    """The SHA-256 of an encoder's weights and of its vocabulary, whatever file they lay in."""
+def _digest(model: Any, tokenizer: Any) -> str:
+    """The SHA-256 of an encoder's weights, of what its settings make of them, and of its
+    vocabulary, whatever file they lay in."""
     found = hashlib.sha256()
     weights = {name.removeprefix("text_model."): value for name, value in model.named_parameters()}
     for name in sorted(weights):
         value = weights[name].detach().contiguous()
         found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         found.update(value.numpy().data)
-    found.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
+    settings = {name: getattr(model.config, name, None) for name in _COMPUTED}
+    found.update(json.dumps([settings, sorted(tokenizer.get_vocab().items())]).encode())
     return found.hexdigest()

@@ -150,8 +150,9 @@ def build_trial(config: RunConfig, model: ModelConfig, data: Dataset, parts: Par
         steps = training.steps or (training.epochs or 0) * len(data) / training.batch
         return step * times * steps
 
-    apart = {"sampling": True, "step": True, "data": True, "pretrained": {"source"}}
-    key = f"{model.model_dump_json(exclude=apart)} {batch}"
+    told = model.pretrained and model.pretrained.model_copy(update={"source": ""})
+    known = model.model_copy(update={"pretrained": told})  # wherever its encoder lies
+    key = f"{known.model_dump_json(exclude={'sampling', 'step', 'data'})} {batch}"
     return Trial(key, build, lasts)
 
 
