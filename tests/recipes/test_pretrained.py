@@ -143,6 +143,13 @@ class TestFeatures:
         words = Words(opened.tokenizer, 12, opened.encoder)
         torch.testing.assert_close(words(["a " * 20])["text"][0], states, rtol=0, atol=1e-5)
 
+    def test_a_relative_folder_is_named_as_it_is_from_anywhere(
+        self, clip: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (clip.parent / "beside").mkdir()
+        monkeypatch.chdir(clip.parent / "beside")
+        assert interop.open_words(f"../{clip.name}").described.source == str(clip)
+
     def test_where_words_lie(self, clip: Path, t5: Path) -> None:
         told = interop.open_words(clip).tokenizer.words("a red cat")
         assert told == [("a", (1,)), ("red", (2, 3, 4)), ("cat", (5,))]

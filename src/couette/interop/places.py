@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Container
 from pathlib import Path
@@ -61,7 +62,7 @@ def lasting(given: str | Path) -> str:
     """The name of a model that means the same from any folder."""
     if _is_distant(given):
         return PREFIX + str(given).removeprefix(PREFIX)
-    return str(Path(given).expanduser().absolute())
+    return os.path.normpath(Path(given).expanduser().absolute())
 
 
 def home_of(given: str | Path) -> Path:
