@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 import torch
 
+from couette import conditioners
 from couette.conditioners import Captions, Conditioning, Labels, Words
-from couette.contracts import Ask
+from couette.contracts import Ask, TextSizes
 from couette.data.tokenizer import Tokenizer
-from couette.errors import InputError, UnknownName
+from couette.errors import InputError, StorageError, UnknownName
+from couette.networks.text import Reader
 
 ANIMALS = Labels(("cat", "dog", "3"))
 
@@ -80,3 +84,31 @@ def test_captions_are_those_of_the_pictures() -> None:
     told = Captions(WORDS, texts)(torch.tensor([2, 3, 1]))
     expected = WORDS(["a red circle", "", "a blue square"])
     assert all(torch.equal(told[name], expected[name]) for name in expected)
+
+
+def test_features_beyond_the_room_are_mapped_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoded once for all runs on these captions, told as they are in memory."""
+    torch.manual_seed(0)
+    reader = Reader(TextSizes(8, WORDS.tokenizer.size), 16, 1)
+    words, texts = Words(WORDS.tokenizer, 8, reader), ("a red circle", "", "a blue square", "")
+    index, said = torch.tensor([2, 3, 1]), list[str]()
+    calls: list[int] = []
+    reader.register_forward_pre_hook(lambda *given: calls.append(1))
+    held = Captions(words, texts)(index)
+    monkeypatch.setattr(conditioners, "ROOM", 0)
+    anew = Captions(words, texts, tell=said.append)(index)
+    assert len(calls) == 2
+    for _ in range(2):
+        told = Captions(words, texts, digest="its own", tell=said.append)(index)
+        assert len(calls) == 3
+        assert all(torch.equal(told[name], held[name]) for name in held)
+    torch.testing.assert_close(anew["text"], held["text"], rtol=1e-3, atol=1e-3)
+    assert said == []
+    monkeypatch.setattr(conditioners, "new_store", refusing)
+    told = Captions(words, texts, digest="another", tell=said.append)(index)
+    assert said == ["No room. Captions are encoded anew for every batch."]
+    assert torch.equal(told["text"], anew["text"])
+
+
+def refusing(*given: object) -> NoReturn:
+    raise StorageError("No room.")

@@ -5,16 +5,28 @@ Shapes: B asks, L tokens, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from couette.contracts import Ask, Cond
-from couette.data.tokenizer import Tokenizer
-from couette.errors import InputError, UnknownName
-from couette.networks.text import Reader
+from couette.data.store import (
+    as_tensor,
+    created,
+    mapped,
+    new_store,
+    read_record,
+    stored,
+    write_record,
+)
+from couette.data.tokenizer import Tokens
+from couette.errors import InputError, StorageError, UnknownName
+from couette.networks.text import WordEncoder
 from couette.tensors import sent
 
 NO_WORDS = (
@@ -87,6 +99,27 @@ class Reads(Protocol):
         ...
 
 
+class Tokenizes(Protocol):
+    """What turns captions into tokens: `data.tokenizer.Tokenizer`, or another library's."""
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        ...
+
+    def __call__(self, captions: Sequence[str], length: int) -> Tokens:
+        """Captions as rows of `length` numbers."""
+        ...
+
+    def longest(self, captions: Iterable[str]) -> int:
+        """The tokens of the longest caption."""
+        ...
+
+    def words(self, caption: str) -> list[tuple[str, tuple[int, ...]]]:
+        """The words of a caption, each with the places of its tokens in its row of numbers."""
+        ...
+
+
 class Words:
     """Captions as tokens, or as what an encoder makes of them; the empty one stands for "none".
 
@@ -96,7 +129,9 @@ class Words:
         reader: the encoder, frozen, with D features a token; None where the network reads tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer, length: int, reader: Reader | None = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizes, length: int, reader: WordEncoder | None = None
+    ) -> None:
         self.tokenizer, self.length = tokenizer, length
         self.reader = None if reader is None else reader.requires_grad_(False).eval()
 
@@ -187,26 +222,43 @@ ROOM = 1_000_000_000
 """Bytes that the features of all captions may take in memory."""
 
 _AT_ONCE = 256
+_FILE, _TEXT, _WHAT = "features", "text", "features of captions"
 
 
 class Captions:
     """The captions of a data set as the network is told them, by the pictures' indices.
 
-    What is told of each caption is worked out once, and an encoder's features kept in float16,
-    where `ROOM` allows; else for every batch.
+    What is told of each caption is worked out once, and an encoder's features kept in float16:
+    where `ROOM` allows in memory, else in a file that every run on the same captions uses, which
+    can be deleted at any time. Where the disk has no room either, they are worked out for every
+    batch.
 
     Args:
         words: how they are told.
         texts: one a picture.
         keep: whether to work them all out; not for a batch or two.
+        digest: of the encoder's weights; without one no file is kept.
+        tell: called before what may take long.
     """
 
-    def __init__(self, words: Words, texts: Sequence[str], *, keep: bool = True) -> None:
+    def __init__(
+        self,
+        words: Words,
+        texts: Sequence[str],
+        *,
+        keep: bool = True,
+        digest: str | None = None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         kinds = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        self._words, self._kinds = words, tuple(kinds)
+        self._words, self._kinds, self._tell = words, tuple(kinds), tell
         self._which = torch.tensor([kinds[text] for text in texts])
         fits = 2 * len(kinds) * words.length * max(words.features, 1) <= ROOM
-        self._told = self._all() if keep and fits else None
+        self._told: dict[str, Tensor] | None = None
+        if keep and fits:
+            self._told = self._all()
+        elif keep and words.features and digest is not None:
+            self._told = self._on_disk(digest)
 
     def __call__(self, index: Tensor) -> Cond:
         """What is told of the pictures at `index` (B,) int64."""
@@ -216,9 +268,42 @@ class Captions:
         rows = {name: rows[sent(which, rows.device)] for name, rows in self._told.items()}
         return {name: r.float() if r.is_floating_point() else r for name, r in rows.items()}
 
-    def _all(self) -> dict[str, Tensor]:
-        parts = []
+    def _parts(self) -> Iterator[dict[str, Tensor]]:
+        if self._words.features and len(self._kinds) > _AT_ONCE:
+            self._tell(f"encoding {len(self._kinds):,} captions, once")
         for start in range(0, len(self._kinds), _AT_ONCE):
             told = self._words(self._kinds[start : start + _AT_ONCE])
-            parts.append({k: v.half() if v.is_floating_point() else v for k, v in told.items()})
+            yield {k: v.half() if v.is_floating_point() else v for k, v in told.items()}
+
+    def _all(self) -> dict[str, Tensor]:
+        parts = list(self._parts())
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _on_disk(self, digest: str) -> dict[str, Tensor] | None:
+        """All that is told, the features mapped from a file; None where the disk refuses one."""
+        words = self._words
+        shape = (len(self._kinds), words.length, words.features)
+        about = json.dumps([digest, shape, self._kinds])
+        key = f"words-{hashlib.sha256(about.encode()).hexdigest()[:40]}"
+        if read_record(stored(key)) is None:
+            try:
+                self._write(key, shape)
+            except StorageError as error:
+                self._tell(f"{error} Captions are encoded anew for every batch.")
+                return None
+        held = as_tensor(mapped(stored(key) / _FILE, (*shape[:2], 2 * shape[2])))
+        masks = [
+            words.tokenizer(self._kinds[start : start + _AT_ONCE], words.length).mask
+            for start in range(0, len(self._kinds), _AT_ONCE)
+        ]
+        return {_TEXT: held.view(torch.float16), "text_mask": torch.cat(masks)}
+
+    def _write(self, key: str, shape: tuple[int, int, int]) -> None:
+        with new_store(key, 2 * math.prod(shape), _WHAT) as folder:
+            rows = created(folder / _FILE, (*shape[:2], 2 * shape[2]))
+            out, start = torch.from_numpy(rows).view(torch.float16), 0
+            for part in self._parts():
+                out[start : start + len(part[_TEXT])] = part[_TEXT].cpu()
+                start += len(part[_TEXT])
+            rows.flush()  # type: ignore[attr-defined]
+            write_record(folder, {"shape": list(shape)})

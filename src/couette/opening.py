@@ -4,14 +4,17 @@ models to guide by."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from couette import interop
+from couette.conditioners import Tokenizes
+from couette.config import ModelConfig, PretrainedConfig
 from couette.contracts import Denoise
-from couette.errors import InputError
+from couette.errors import CouetteError, InputError
 from couette.exact import folder_of, is_exact, named
 from couette.guidance import Classify
 from couette.model import (
@@ -25,6 +28,7 @@ from couette.model import (
     load_model,
     read_config,
 )
+from couette.networks.text import WordEncoder
 from couette.runs import RunFolder, find_model
 from couette.runtime import Runtime
 
@@ -49,9 +53,32 @@ def open_model(given: str | Path, *, average: bool = True, runtime: Runtime | No
         return interop.load(given, runtime)
     path = Path(given)
     interop.refuse_pickles(path)
-    model = load_model(find_model(path), average=average, runtime=runtime)
+    model = _load_model(find_model(path), average=average, runtime=runtime)
     run = RunFolder(path)
     return drawn_as(model, run.config().sampling) if run.exists() else model
+
+
+def _load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
+    """`load_model`, with another library's encoder of words where the model is told by one."""
+    found = partial(_words, folder)
+    return load_model(folder, average=average, runtime=runtime, open_words=found)
+
+
+def _words(folder: Path, described: PretrainedConfig) -> tuple[Tokenizes, WordEncoder]:
+    """The encoder of a model, where the config.yaml of its run says now, or where it was.
+
+    Raises:
+        CheckpointError: it is not there, or it is another one.
+        ConfigError: a package is missing.
+    """
+    run = RunFolder(folder.parent.parent)
+    if folder.parent == run.checkpoints and run.exists():
+        with suppress(CouetteError):  # settings that can't be read are no matter of a checkpoint
+            text = run.config().text
+            if text.encoder == "pretrained" and text.run is not None:
+                described = described.model_copy(update={"source": text.run})
+    found = interop.open_again(described)
+    return found.tokenizer, found.encoder
 
 
 def is_single(given: str | Path) -> bool:
@@ -72,7 +99,7 @@ def open_whole(folder: Path, *, average: bool = True) -> None:
         CheckpointError, ConfigError, ShapeError: it is not.
     """
     load: Callable[..., Any] = {
-        "diffusion": load_model,
+        "diffusion": _load_model,
         "classifier": load_classifier,
         "contrastive": load_encoder,
         "autoencoder": load_autoencoder,
@@ -87,14 +114,25 @@ def guide_for(model: Model, path: str) -> Denoise:
         InputError: it makes other pictures, or noises them otherwise.
     """
     folder = find_model(Path(path))
-    other: Model = opened(load_model, folder, model.denoiser.runtime)
+    other: Model = opened(_load_model, folder, model.denoiser.runtime)
     _same(model, other, f"The guide in {folder}")
     if other.conditioner.classes != model.conditioner.classes:
         raise InputError(
             f"The guide in {folder} knows other classes than the model; choose one that is told "
             "the same."
         )
+    if _told_by(other.config) != _told_by(model.config):
+        raise InputError(
+            f"The guide in {folder} is told words by another encoder than the model; choose one "
+            "that is told the same."
+        )
     return other.denoiser
+
+
+def _told_by(config: ModelConfig) -> str | None:
+    """The digest of the encoder that a model is told its words by."""
+    encoder = config.reader or config.pretrained
+    return None if encoder is None else encoder.digest
 
 
 def classifier_for(model: Model, path: str) -> Classify:

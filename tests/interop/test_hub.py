@@ -13,6 +13,7 @@ from typing import ClassVar
 import pytest
 
 from couette.errors import CheckpointError
+from couette.interop import open_words
 from couette.opening import open_model
 from interop import small_pipelines as small
 
@@ -115,6 +116,20 @@ def test_a_model_is_fetched_once(hub: ThreadingHTTPServer) -> None:
     hub.shutdown()
     hub.server_close()
     assert open_model("some/model").config == model.config
+
+
+def test_of_an_encoder_of_words_no_more_than_that_is_fetched(
+    hub: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    small.stable(tmp_path / "stable")
+    Hub.folder = tmp_path / "stable"
+    found = open_words("some/model").described
+    assert found.source == "hf:some/model"
+    assert found.digest == open_words(tmp_path / "stable").described.digest
+    files = [each.partition("/resolve/")[2] for each in Hub.asked if each.startswith("GET /some/")]
+    folders = {each.split("/")[1] for each in files}
+    assert folders == {"model_index.json", "text_encoder", "tokenizer"}
+    open_model("some/model")
 
 
 def test_a_model_that_changes_meanwhile(hub: ThreadingHTTPServer, tmp_path: Path) -> None:

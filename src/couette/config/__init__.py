@@ -17,7 +17,13 @@ from couette.config.groups import (
     TextConfig,
     TrainingConfig,
 )
-from couette.config.saved import FORMAT, AutoencoderConfig, ModelConfig, ReaderConfig
+from couette.config.saved import (
+    FORMAT,
+    AutoencoderConfig,
+    ModelConfig,
+    PretrainedConfig,
+    ReaderConfig,
+)
 from couette.config.specs import Spec, joined, spec, spec_fields, tupled
 
 __all__ = [
@@ -28,6 +34,7 @@ __all__ = [
     "DiffusionConfig",
     "Frozen",
     "ModelConfig",
+    "PretrainedConfig",
     "ReaderConfig",
     "RunConfig",
     "RuntimeConfig",

@@ -145,13 +145,20 @@ class TextConfig(Frozen):
     """Whether captions are told, and how."""
 
     encoder: Annotated[
-        Literal["none", "learned", "clip"],
+        Literal["none", "learned", "clip", "pretrained"],
         Field(
             description="learned: the network learns to read captions as it is trained; clip: it "
-            "is told what the encoder of `run` makes of them"
+            "is told what the encoder of `run` makes of them; pretrained: what a CLIP or T5 of "
+            "transformers makes of them, which `run` names"
         ),
     ] = "none"
-    run: Annotated[str | None, Field(description="of the encoder clip")] = None
+    run: Annotated[
+        str | None,
+        Field(
+            description="of the encoder clip; for pretrained a folder, or owner/name of the "
+            "Hugging Face hub"
+        ),
+    ] = None
     vocabulary: Annotated[
         int, Field(ge=256, le=100_000, description="most tokens that captions are made of")
     ] = 1024

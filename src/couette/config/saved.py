@@ -27,6 +27,19 @@ class ReaderConfig(Frozen):
     digest: str
 
 
+class PretrainedConfig(Frozen):
+    """The encoder of words of another library that a model is told by, and does not hold.
+
+    source: a folder, or hf:owner/name. kind: its class. width: features of a token. digest: the
+    SHA-256 of its weights, its settings and its vocabulary, by which it is known again.
+    """
+
+    source: str
+    kind: str
+    width: Annotated[int, Field(ge=1, le=65536)]
+    digest: str
+
+
 class AutoencoderConfig(Frozen):
     """The autoencoder of a model that works on latents: its network, what `mean` and `scale` its
     latents have, by channel, and the SHA-256 of its weights."""
@@ -57,6 +70,7 @@ class ModelConfig(Frozen):
     diffusion: DiffusionConfig
     text: TextConfig = TextConfig()
     reader: ReaderConfig | None = None
+    pretrained: PretrainedConfig | None = None
     network: Spec
     sampling: SamplingConfig
     data: str = ""

@@ -127,20 +127,39 @@ class Tokenizer:
     def words(self, caption: str) -> list[tuple[str, tuple[int, ...]]]:
         """The words of a caption, each with the places of its tokens in its row of numbers."""
         encoded = self._pairs.encode(caption, add_special_tokens=False)
-        places: dict[int, list[int]] = {}
-        for place, word in enumerate(encoded.word_ids, start=1):
-            places.setdefault(word or 0, []).append(place)
-        found = []
-        for those in places.values():
-            spans = [encoded.offsets[place - 1] for place in those]
-            shown = caption[min(span[0] for span in spans) : max(span[1] for span in spans)].strip()
-            if shown:
-                found.append((shown, tuple(those)))
-        return found
+        numbers = [word or 0 for word in encoded.word_ids]
+        return placed(caption, numbers, encoded.offsets, first=1)
 
     def _ids(self, caption: str) -> list[int]:
         encoded = self._pairs.encode(caption, add_special_tokens=False)
         return [each + _SPECIAL for each in encoded.ids]
+
+
+def placed(
+    caption: str,
+    numbers: Sequence[int | None],
+    offsets: Sequence[tuple[int, int]],
+    first: int = 0,
+) -> list[tuple[str, tuple[int, ...]]]:
+    """The words of a caption, each with the places of its tokens.
+
+    Args:
+        caption: the text.
+        numbers: of each token the word it is of; None for one of no word.
+        offsets: of each token where it begins and ends in the caption.
+        first: the place of the first token.
+    """
+    places: dict[int, list[int]] = {}
+    for place, word in enumerate(numbers):
+        if word is not None:
+            places.setdefault(word, []).append(place)
+    found = []
+    for those in places.values():
+        spans = [offsets[place] for place in those]
+        shown = caption[min(span[0] for span in spans) : max(span[1] for span in spans)].strip()
+        if shown:
+            found.append((shown, tuple(first + place for place in those)))
+    return found
 
 
 def same(one: Tokenizer, other: Tokenizer) -> bool:

@@ -17,6 +17,7 @@ unpickled, and no file names what is imported.
 | `schedulers.py` | a scheduler's config as schedule, parameterization, grid and threshold |
 | `networks.py` | their networks as ours: (x, told, cond) |
 | `encoders.py` | their encoders of words |
+| `words.py` | one of those for a model that is trained here |
 | `codecs.py` | their autoencoder as a codec |
 | `pictures.py` | pictures to work from: to be enlarged, or filled in |
 | `families/` | from a folder to what the model is and to its parts, a kind of pipeline a file |
@@ -29,13 +30,17 @@ from couette.interop.families import PIPELINES
 from couette.interop.loading import describe, load
 from couette.interop.pictures import enlarging
 from couette.interop.places import home_of, is_foreign, refuse_pickles
+from couette.interop.words import Pretrained, open_again, open_words
 
 __all__ = [
     "PIPELINES",
+    "Pretrained",
     "describe",
     "enlarging",
     "home_of",
     "is_foreign",
     "load",
+    "open_again",
+    "open_words",
     "refuse_pickles",
 ]

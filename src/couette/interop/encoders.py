@@ -7,7 +7,8 @@ trained; there is no mask.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,31 +57,57 @@ class Encoded:
         return told
 
 
+class Source(NamedTuple):
+    """Where an encoder is opened from.
+
+    given: what the user called the whole. name: of the encoder in it, for messages. kind: its
+    class, one of `ENCODERS`. fields: its config. weights, words: the folders of the encoder and of
+    its tokenizer.
+    """
+
+    given: str
+    name: str
+    kind: str
+    fields: dict[str, Any]
+    weights: Path
+    words: Path
+
+
+def in_pipeline(folder: Folder, number: str) -> Source:
+    """The encoder of a pipeline; `number` is "" for the first, "_2" for the second, …
+
+    Raises:
+        CheckpointError: one of a class that is not known, or with a missing or damaged config.
+    """
+    name, fields = f"text_encoder{number}", described(folder, number)
+    kind = kind_of(fields, folder, name)
+    parts = folder.part(name), folder.part(f"tokenizer{number}")
+    return Source(folder.given, name, kind, fields, *parts)
+
+
 class Encoder:
     """One encoder with its tokenizer.
 
     Args:
-        folder: the pipeline's.
-        number: "" for the first, "_2" for the second, …
+        source: where it lies.
         runtime: where it runs.
 
     Raises:
-        CheckpointError: an encoder of a class that is not known, or a missing or damaged file.
+        CheckpointError: a missing or damaged file.
         ConfigError: transformers is not installed.
     """
 
-    def __init__(self, folder: Folder, number: str, runtime: Runtime) -> None:
-        self.name = f"text_encoder{number}"
-        fields = described(folder, number)
-        kind = kind_of(fields, folder, self.name)
+    def __init__(self, source: Source, runtime: Runtime) -> None:
+        fields = source.fields
         self.device = runtime.device
-        self.tokenizer = tokenizer(kind, folder.part(f"tokenizer{number}"))
+        self.tokenizer = tokenizer(source.kind, source.words)
         if len(self.tokenizer) > int(fields.get("vocab_size") or 0):
             raise CheckpointError(
-                f"The tokenizer of {folder.given} has {len(self.tokenizer)} tokens, and its "
-                f"{self.name} knows {fields.get('vocab_size')}; these parts do not belong together."
+                f"The tokenizer of {source.given} has {len(self.tokenizer)} tokens, and its "
+                f"{source.name} knows {fields.get('vocab_size')}; these parts do not belong "
+                "together."
             )
-        self.model = encoder(kind, folder.part(self.name), fields, dtype_of(runtime))
+        self.model = encoder(source.kind, source.weights, fields, dtype_of(runtime))
         self.model.to(runtime.device)
         self.most = min(
             int(self.tokenizer.model_max_length),
@@ -133,7 +160,7 @@ def kind_of(fields: dict[str, Any], folder: Folder, name: str) -> str:
 
 def clip(folder: Folder, runtime: Runtime) -> Encode:
     """Stable Diffusion 1 and 2: the last states of CLIP (Rombach et al. 2022)."""
-    one = Encoder(folder, "", runtime)
+    one = Encoder(in_pipeline(folder, ""), runtime)
     masked = bool(described(folder).get("use_attention_mask"))
     return lambda captions: {"text": one.states(captions, mask=masked).last_hidden_state}
 
@@ -144,7 +171,7 @@ T5_LENGTH = 77
 
 def t5(folder: Folder, runtime: Runtime) -> Encode:
     """DeepFloyd IF: the states of T5 for small letters (Saharia et al. 2022, sec. 2.1)."""
-    one = Encoder(folder, "", runtime)
+    one = Encoder(in_pipeline(folder, ""), runtime)
 
     def encode(captions: Sequence[str]) -> Told:
         plain = [each.lower().strip() for each in captions]
@@ -163,8 +190,9 @@ def clips_and_t5(folder: Folder, runtime: Runtime, width: int, length: int = 256
         width: D.
         length: tokens that T5 reads; without it as many of zeros are told.
     """
-    clips = [Encoder(folder, number, runtime) for number in ("", "_2")]
-    last = Encoder(folder, "_3", runtime) if folder.has("text_encoder_3") else None
+    clips = [Encoder(in_pipeline(folder, number), runtime) for number in ("", "_2")]
+    third = folder.has("text_encoder_3")
+    last = Encoder(in_pipeline(folder, "_3"), runtime) if third else None
 
     def encode(captions: Sequence[str]) -> Told:
         found = [each.states(captions, clips[0].most) for each in clips]
@@ -182,7 +210,7 @@ def clips_and_t5(folder: Folder, runtime: Runtime, width: int, length: int = 256
 
 def clip_and_t5(folder: Folder, runtime: Runtime, length: int) -> Encode:
     """Flux: the states of T5, and what CLIP makes of the whole."""
-    one, other = Encoder(folder, "", runtime), Encoder(folder, "_2", runtime)
+    one, other = (Encoder(in_pipeline(folder, number), runtime) for number in ("", "_2"))
     return lambda captions: {
         "text": other.states(captions, length).last_hidden_state,
         "pooled": one.states(captions).pooler_output,

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
-from couette.errors import CheckpointError
+from couette.errors import CheckpointError, CouetteError
 from couette.storage import check_header, file_size, read_json, read_tensors
+
+T = TypeVar("T")
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
@@ -162,7 +164,11 @@ def fields_of(path: Path) -> dict[str, Any]:
         CheckpointError: it is missing or damaged, wants code of its own, or asks for more layers
             than any network has.
     """
-    fields = read_json(path)
+    return checked(read_json(path), path)
+
+
+def checked(fields: Any, path: Path) -> dict[str, Any]:
+    """Settings that were read from `path`, or a group of them. Raises as `fields_of`."""
     if not isinstance(fields, dict):
         raise CheckpointError(f"{path} is not a table of settings; it is damaged.")
     for key in _FOREIGN:
@@ -200,6 +206,20 @@ def _largest(value: Any) -> float:
     if isinstance(value, list):
         return max(map(_largest, value), default=0)
     return value if isinstance(value, int | float) else 0
+
+
+def guarded(read: Callable[[], T], given: str) -> T:
+    """What is read; settings of a wrong kind are a damaged file's."""
+    try:
+        return read()
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
+        if isinstance(error, CouetteError):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"The configs of {given} hold something that they should not ({reason}); fetch "
+            "the model again."
+        ) from None
 
 
 def choose_weights(names: Iterable[str], where: str) -> tuple[str | None, list[str]]:

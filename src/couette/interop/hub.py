@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,10 +17,14 @@ _WEIGHED = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "tex
 _PLAIN = (".json", ".txt", ".model")
 
 
-def fetched(name: str) -> Path:
+def fetched(name: str, parts: Container[str] = PARTS) -> Path:
     """The folder of a model of the hub, fetched into that library's own cache or found there.
 
     A token is taken from where `hf auth login` put it, or from HF_TOKEN.
+
+    Args:
+        name: owner/name.
+        parts: of a pipeline, those that are used.
 
     Raises:
         CheckpointError: the hub has no such model, hands it out to others only, or can't be
@@ -31,7 +35,7 @@ def fetched(name: str) -> Path:
     errors = hub.errors
     try:
         with quiet():
-            return _snapshot(hub, name)
+            return _snapshot(hub, name, parts)
     except CheckpointError:
         raise
     except errors.GatedRepoError:
@@ -49,22 +53,24 @@ def fetched(name: str) -> Path:
         return _cached(hub, name, error)
 
 
-def _snapshot(hub: Any, name: str) -> Path:
+def _snapshot(hub: Any, name: str, parts: Container[str]) -> Path:
     """What is used of one commit, the latest."""
-    commit, wanted = _listed(hub, name)
+    commit, wanted = _listed(hub, name, parts)
     found = Path(hub.snapshot_download(name, allow_patterns=wanted))
     if found.name == commit:
         return found
     # It has changed since it was listed. What was fetched is of one commit, the later one; what
     # that has of other names is still to be fetched.
-    _, wanted = _listed(hub, name, found.name)
+    _, wanted = _listed(hub, name, parts, found.name)
     return Path(hub.snapshot_download(name, revision=found.name, allow_patterns=wanted))
 
 
-def _listed(hub: Any, name: str, commit: str | None = None) -> tuple[str | None, list[str]]:
+def _listed(
+    hub: Any, name: str, parts: Container[str], commit: str | None = None
+) -> tuple[str | None, list[str]]:
     """A commit, the latest where none is given, and which of its files are used."""
     told = hub.HfApi().model_info(name, revision=commit, timeout=_SECONDS)
-    return told.sha, needed([each.rfilename for each in told.siblings or ()], name)
+    return told.sha, needed([each.rfilename for each in told.siblings or ()], name, parts)
 
 
 def _cached(hub: Any, name: str, error: Exception) -> Path:
@@ -84,13 +90,14 @@ def _cached(hub: Any, name: str, error: Exception) -> Path:
         ) from error
 
 
-def needed(files: Iterable[str], name: str) -> list[str]:
+def needed(files: Iterable[str], name: str, parts: Container[str] = PARTS) -> list[str]:
     """Which of a model's files are used: settings and tokenizers, and of each part's weights one
     variant as safetensors.
 
     Args:
         files: their paths.
         name: the model's, for messages.
+        parts: of a pipeline, those that are used.
 
     Raises:
         CheckpointError: it is no model in diffusers' layout, or a part's weights are pickles.
@@ -107,7 +114,7 @@ def needed(files: Iterable[str], name: str) -> list[str]:
         )
     chosen = []
     for folder, names in folders.items():
-        if folder and (single or folder not in PARTS):
+        if folder and (single or folder not in parts):
             continue
         kept = [each for each in names if each.endswith(_PLAIN)]
         if folder in _WEIGHED or (single and not folder):

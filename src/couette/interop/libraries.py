@@ -48,6 +48,16 @@ ENCODERS = {
 """The encoders of words, and the class of their settings with those that are taken from a file:
 none of them says what else is to be imported."""
 
+WORDS = {
+    "CLIPTextModel": "CLIPTextModel",
+    "CLIPTextModelWithProjection": "CLIPTextModel",
+    "CLIPModel": "CLIPTextModel",
+    "T5EncoderModel": "T5EncoderModel",
+    "T5Model": "T5EncoderModel",
+    "T5ForConditionalGeneration": "T5EncoderModel",
+}
+"""The classes of models whose states words can be told by, and the encoder in each."""
+
 _CLIP = ("CLIPTokenizer", ("tokenizer.json", "vocab.json"))
 TOKENIZERS = {
     "CLIPTextModel": _CLIP,

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 
 from couette.config import ModelConfig
 from couette.denoiser import build_denoiser
-from couette.errors import CheckpointError, CouetteError, nearest
+from couette.errors import CheckpointError, nearest
 from couette.interop.families import PIPELINES, Family
-from couette.interop.folders import Folder
+from couette.interop.folders import Folder, guarded
 from couette.interop.places import located
 from couette.model import Model
 from couette.runtime import Runtime
-
-T = TypeVar("T")
 
 
 def describe(given: str | Path) -> ModelConfig:
@@ -51,7 +48,7 @@ def load(given: str | Path, runtime: Runtime | None = None) -> Model:
     folder = _opened(given)
     family = _family(folder)
     config = _described(folder, family)
-    parts = _guarded(lambda: family.parts(folder, config, runtime), folder)
+    parts = guarded(lambda: family.parts(folder, config, runtime), folder.given)
     denoiser = build_denoiser(config.diffusion, cast(Any, parts.network), runtime)
     return Model(denoiser, parts.codec, parts.conditioner, config)
 
@@ -82,18 +79,4 @@ def _family(folder: Folder) -> Family:
 
 
 def _described(folder: Folder, family: Family) -> ModelConfig:
-    return _guarded(lambda: family.describe(folder), folder)
-
-
-def _guarded(read: Callable[[], T], folder: Folder) -> T:
-    """What is read; settings of a wrong kind are a damaged file's."""
-    try:
-        return read()
-    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
-        if isinstance(error, CouetteError):
-            raise
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"The configs of {folder.given} hold something that they should not ({reason}); fetch "
-            "the model again."
-        ) from None
+    return guarded(lambda: family.describe(folder), folder.given)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Container
 from pathlib import Path
 
 from couette.errors import CheckpointError
-from couette.interop.folders import CONFIG, INDEX, is_pickled
+from couette.interop.folders import CONFIG, INDEX, PARTS, is_pickled
 from couette.interop.hub import fetched
 from couette.storage import read_json
 
@@ -26,7 +28,7 @@ def is_foreign(given: str | Path) -> bool:
     if _is_distant(given):
         return True
     path = Path(given)
-    return not _is_ours(path) and (_exists(path / INDEX) or _names_class(path / CONFIG))
+    return not is_ours(path) and (_exists(path / INDEX) or _names_class(path / CONFIG))
 
 
 def _is_distant(given: str | Path) -> bool:
@@ -40,8 +42,12 @@ def _is_distant(given: str | Path) -> bool:
     return not _exists(path) and not _exists(path.parent)
 
 
-def located(given: str | Path) -> Path:
+def located(given: str | Path, parts: Container[str] = PARTS) -> Path:
     """The folder of the model, fetched first where it is one of the hub.
+
+    Args:
+        given: what it is called.
+        parts: of a pipeline of the hub, those that are used.
 
     Raises:
         CheckpointError: the hub does not have it, or can't be reached.
@@ -49,7 +55,14 @@ def located(given: str | Path) -> Path:
     """
     if not _is_distant(given):
         return Path(given)
-    return fetched(str(given).removeprefix(PREFIX))
+    return fetched(str(given).removeprefix(PREFIX), parts)
+
+
+def lasting(given: str | Path) -> str:
+    """The name of a model that means the same from any folder."""
+    if _is_distant(given):
+        return PREFIX + str(given).removeprefix(PREFIX)
+    return os.path.normpath(Path(given).expanduser().absolute())
 
 
 def home_of(given: str | Path) -> Path:
@@ -71,7 +84,7 @@ def refuse_pickles(path: Path) -> None:
     except OSError:
         return
     pickled = [each for each in files if is_pickled(each.name)]
-    if pickled and not _is_ours(path):
+    if pickled and not is_ours(path):
         raise CheckpointError(
             f"{pickled[0]} is a pickle, which may run code when it is read, so it is not opened; "
             "convert it to safetensors in diffusers' layout on a machine that you can spare "
@@ -79,7 +92,8 @@ def refuse_pickles(path: Path) -> None:
         )
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Whether it is the folder of a run, or of a model of Couette's."""
     return any(_exists(path / name) for name in _OURS)
 
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from couette.codecs import Latents
 from couette.conditioners import Words
 from couette.config import STATES, SamplingConfig
+from couette.data.tokenizer import Tokenizer
 from couette.errors import InputError
 from couette.interop.exports import Export, card_for
 from couette.interop.graphs import Input, check_onnx, graph
 from couette.model import CONFIG, TOKENIZER, Model, pixel_range
-from couette.networks.text import Reader
+from couette.networks.text import WordEncoder
 from couette.registry import GRIDS
 from couette.storage import json_bytes
 
@@ -32,7 +33,7 @@ NETWORK, ENCODER, DECODER = "model.onnx", "encoder.onnx", "decoder.onnx"
 class _Network(nn.Module):
     """A network whose conditioning comes by position, as ONNX has it."""
 
-    def __init__(self, network: nn.Module, keys: Sequence[str], reader: Reader | None) -> None:
+    def __init__(self, network: nn.Module, keys: Sequence[str], reader: WordEncoder | None) -> None:
         super().__init__()
         self.network, self.keys, self.reader = network, tuple(keys), reader
 
@@ -93,7 +94,7 @@ def to_onnx(model: Model, folder: Path, *, card: str | None = None) -> Export:
     files = {name: graph.data for name, graph in graphs.items()}
     about["graphs"] = {name: graph.described for name, graph in graphs.items()}
     files[CONFIG] = json_bytes(about)
-    if words is not None:
+    if words is not None and isinstance(words.tokenizer, Tokenizer):
         files[TOKENIZER] = words.tokenizer.text.encode()
     files["README.md"] = card_for(card, model.config, _use(model, folder, inputs, about))
     notes = [
@@ -115,7 +116,12 @@ def _words(model: Model) -> Words | None:
     Raises:
         InputError: they are told as another library does.
     """
-    words = model.conditioner.words
+    words, pretrained = model.conditioner.words, model.config.pretrained
+    if pretrained is not None:
+        raise InputError(
+            f"This model is told its words by '{pretrained.source}', an encoder of another library "
+            "that is no part of it, so it can't be written as ONNX."
+        )
     if words is None or isinstance(words, Words):
         return words
     raise InputError(

@@ -41,8 +41,9 @@ def sizes_of(config: ModelConfig) -> Sizes:
         )
     channels, height, width = encoded_shape(config)
     words, text = config.text, None
-    if config.reader is not None:
-        text = TextSizes(words.length, width=config.reader.width)
+    encoder = config.reader or config.pretrained
+    if encoder is not None:
+        text = TextSizes(words.length, width=encoder.width)
     elif words.encoder != "none":
         text = TextSizes(words.length, words.vocabulary)
     return Sizes(channels, height, width, len(config.classes), text=text)

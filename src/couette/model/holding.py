@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 from couette.codecs import Latents
-from couette.conditioners import Conditioning, Words
+from couette.conditioners import Conditioning, Tokenizes, Words
 from couette.config import ModelConfig, SamplingConfig, spec
 from couette.contracts import Codec
-from couette.data.tokenizer import Tokenizer
 from couette.denoiser import Denoiser, NoisyClassifier, build_denoiser
-from couette.errors import ConfigError
+from couette.errors import CheckpointError, ConfigError
 from couette.exact import Ideal, World
-from couette.networks.text import Reader
+from couette.networks.text import WordEncoder
 from couette.networks.vae import VAE
 from couette.registry import CODECS
 from couette.runtime import Runtime
@@ -64,15 +63,25 @@ class Parts(NamedTuple):
     """What a model has beside its network, made before that was trained and not changed since.
 
     tokenizer: of a model that reads captions. autoencoder: of one that works on latents. reader: of
-    one that is told what an encoder makes of words, instead of reading them itself.
+    one that is told what an encoder makes of words, instead of reading them itself; where the
+    encoder is another library's, so is the tokenizer, and neither is saved with the model.
     """
 
-    tokenizer: Tokenizer | None = None
+    tokenizer: Tokenizes | None = None
     autoencoder: VAE | None = None
-    reader: Reader | None = None
+    reader: WordEncoder | None = None
 
     def words(self, config: ModelConfig, runtime: Runtime) -> Words | None:
-        """How captions are told to the model; None where they are not."""
+        """How captions are told to the model; None where they are not.
+
+        Raises:
+            CheckpointError: another library's encoder is needed and was not opened.
+        """
+        if config.pretrained is not None and self.reader is None:
+            raise CheckpointError(
+                f"The model is told its words by '{config.pretrained.source}', which was not "
+                "opened with it; open the model with couette.load."
+            )
         if self.tokenizer is None:
             return None
         if self.reader is not None:

@@ -14,7 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from couette.config import FORMAT, ModelConfig
+from couette.conditioners import Tokenizes
+from couette.config import FORMAT, ModelConfig, PretrainedConfig
 from couette.contracts import Codec
 from couette.data.tokenizer import Tokenizer
 from couette.denoiser import NoisyClassifier, build_denoiser
@@ -28,7 +29,7 @@ from couette.model.describing import (
 )
 from couette.model.holding import ClassifierModel, Model, Parts, assemble
 from couette.networks.clip import Clip
-from couette.networks.text import Reader
+from couette.networks.text import Reader, WordEncoder
 from couette.networks.vae import VAE
 from couette.registry import CODECS
 from couette.runtime import Runtime
@@ -42,6 +43,9 @@ WEIGHTS = "network.safetensors"
 TOKENIZER = "tokenizer.json"
 AUTOENCODER = "autoencoder.safetensors"
 READER = "reader.safetensors"
+
+OpenWords = Callable[[PretrainedConfig], tuple[Tokenizes, WordEncoder]]
+"""What finds another library's encoder of words again, and its tokenizer."""
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
@@ -83,29 +87,51 @@ def widened(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: w.float() if w.dtype in half else w for name, w in weights.items()}
 
 
-def load_model(folder: Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
+def load_model(
+    folder: Path,
+    *,
+    average: bool = True,
+    runtime: Runtime | None = None,
+    open_words: OpenWords | None = None,
+) -> Model:
     """Load a model that makes pictures from its folder.
 
     Args:
         folder: holds `model.json` and weights.
         average: the running average of the weights, where there is one; else the raw weights.
         runtime: where to put it; the CPU in float32 when not given.
+        open_words: finds another library's encoder of words, for a model that is told by one.
 
     Raises:
         CheckpointError, ConfigError, ShapeError: something is missing, damaged or does not fit.
     """
     config, network, runtime = _loaded(folder, "diffusion", average, runtime)
-    return assemble(config, network, runtime, load_parts(folder, config, runtime))
+    return assemble(config, network, runtime, load_parts(folder, config, runtime, open_words))
 
 
-def load_parts(folder: Path, config: ModelConfig, runtime: Runtime) -> Parts:
-    """What a saved model has beside its network.
+def load_parts(
+    folder: Path, config: ModelConfig, runtime: Runtime, open_words: OpenWords | None = None
+) -> Parts:
+    """What a saved model has beside its network; without `open_words` all but another library's
+    encoder of words.
 
     Raises:
         CheckpointError, ConfigError, ShapeError: something is missing, damaged or does not fit.
     """
-    tokenizer = None if config.text.encoder == "none" else load_tokenizer(folder, config)
-    autoencoder = reader = None
+    if (config.text.encoder == "pretrained") != (config.pretrained is not None):
+        raise ConfigError(
+            f"{folder / CONFIG} has the text encoder '{config.text.encoder}', and "
+            f"{'none' if config.pretrained is None else 'one'} of another library beside it; put "
+            "back the config that was saved with the model."
+        )
+    tokenizer: Tokenizes | None = None
+    reader: WordEncoder | None = None
+    autoencoder = None
+    if config.pretrained is not None:
+        if open_words is not None:
+            tokenizer, reader = open_words(config.pretrained)
+    elif config.text.encoder != "none":
+        tokenizer = load_tokenizer(folder, config)
     if config.autoencoder is not None:
         found = _filled(folder / AUTOENCODER, lambda: build_autoencoder(config))
         autoencoder = cast(VAE, runtime.place(found).eval())

@@ -91,7 +91,17 @@ class TextBlock(Repeated):
         return out
 
 
-class Reader(nn.Module):
+class WordEncoder(nn.Module):
+    """What makes of tokens (B, L) int64 and their mask (B, L) bool a vector each, (B, L, D), and
+    more, in a tuple.
+
+    width: D.
+    """
+
+    width: int
+
+
+class Reader(WordEncoder):
     """A small transformer over the words, trained with the network that it is part of.
 
     Args:

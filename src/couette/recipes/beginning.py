@@ -90,6 +90,8 @@ def _same_kind(mine: ModelConfig, other: ModelConfig, init: Path) -> None:
         for name in _ALIKE:
             was, now = (getattr(each.diffusion, name) for each in (other, mine))
             pairs.append((f"diffusion.{name}", now, was))
+    if mine.pretrained and other.pretrained and mine.pretrained.digest != other.pretrained.digest:
+        pairs.append(("text.run", mine.pretrained.source, other.pretrained.source))
     for name, now, was in pairs:
         if now != was:
             raise ConfigError(

@@ -14,7 +14,6 @@ from couette.config import (
     STATES,
     AutoencoderConfig,
     ModelConfig,
-    ReaderConfig,
     RunConfig,
     spec,
 )
@@ -24,6 +23,7 @@ from couette.discrete import objective_for
 from couette.errors import ConfigError, DataError
 from couette.model import Parts, assemble, build_network, codec_of, load_encoder
 from couette.recipes.fitting import unlabelled
+from couette.recipes.reading import Read
 from couette.registry import OBJECTIVES
 from couette.runs import find_model
 from couette.runtime import Runtime, Trial, device_of
@@ -51,7 +51,7 @@ def model_config(
     data: Dataset,
     parts: Parts,
     autoencoder: AutoencoderConfig | None = None,
-    reader: ReaderConfig | None = None,
+    read: Read = Read(),  # noqa: B008  (it can't be changed)
 ) -> ModelConfig:
     """What a model trained so is, as data; without classes where the network can't be told them.
 
@@ -59,7 +59,9 @@ def model_config(
         ConfigError, ShapeError: a network that does not fit the data.
     """
     text = config.text
-    if parts.tokenizer is not None:
+    if read.pretrained is not None:
+        text = text.model_copy(update={"run": None})
+    elif parts.tokenizer is not None:
         own = {"vocabulary": parts.tokenizer.size, "tokenizer": None, "run": None}
         text = text.model_copy(update=own)
     described = ModelConfig(
@@ -73,7 +75,8 @@ def model_config(
         autoencoder=autoencoder,
         diffusion=config.diffusion,
         text=text,
-        reader=reader,
+        reader=read.described,
+        pretrained=read.pretrained,
         network=config.network,
         sampling=config.sampling,
         data=f"{data.name}: {data.describe().splitlines()[0]}",
@@ -91,7 +94,7 @@ def build_trainer(
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[nn.Module, Trainer]:
     """The network, its weights drawn from the run's seed, and the trainer around it; `tell` is
-    called before all pictures are encoded, which may take long.
+    called before all pictures or captions are encoded, which may take long.
 
     Raises:
         ConfigError, ShapeError: settings that do not fit each other or the data.
@@ -105,7 +108,7 @@ def build_trainer(
         PowerAverage(network, width) if width else None
         for width in (training.average, training.second)
     )
-    stream = _stream(config, model, data, runtime, training.batch, parts)
+    stream = _stream(config, model, data, runtime, training.batch, parts, tell=tell)
     stream.latents = _cached(config, model, data, stream.codec, tell)
     plan = Plan(training, len(data))
     graph = runtime.graph
@@ -147,7 +150,9 @@ def build_trial(config: RunConfig, model: ModelConfig, data: Dataset, parts: Par
         steps = training.steps or (training.epochs or 0) * len(data) / training.batch
         return step * times * steps
 
-    key = f"{model.model_dump_json(exclude={'sampling', 'step', 'data'})} {batch}"
+    told = model.pretrained and model.pretrained.model_copy(update={"source": ""})
+    known = model.model_copy(update={"pretrained": told})  # wherever its encoder lies
+    key = f"{known.model_dump_json(exclude={'sampling', 'step', 'data'})} {batch}"
     return Trial(key, build, lasts)
 
 
@@ -198,11 +203,17 @@ def _stream(
     parts: Parts,
     *,
     keep: bool = True,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Stream:
-    """The batches; `keep` works out what is told of all captions, for more than a batch or two."""
+    """The batches; `keep` works out what is told of all captions, for more than a batch or two, and
+    `tell` is called before that takes long."""
     codec = codec_of(model, parts, runtime)
     words = parts.words(model, runtime)
-    captions = None if words is None else Captions(words, data.texts or (), keep=keep)
+    captions = None
+    if words is not None:
+        encoder = model.reader or model.pretrained
+        digest = None if encoder is None else encoder.digest
+        captions = Captions(words, data.texts or (), keep=keep, digest=digest, tell=tell)
     return Stream(
         data,
         codec,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from couette.config import ModelConfig
+
 if TYPE_CHECKING:
     from couette.recipes.session import Session
 
@@ -43,6 +45,17 @@ MODEL is a run with the same data and noise schedule; it needs no labels of its 
 """What a run's product is called, and how it is used."""
 
 
+def _words(model: ModelConfig) -> str:
+    """A line on another library's encoder, which whoever is handed the model has to have, too."""
+    told = model.pretrained
+    if told is None:
+        return ""
+    return (
+        f"\n- words told by `{told.source}` (`{told.kind}`, SHA-256 `{told.digest[:16]}`), which "
+        "is no part of this folder"
+    )
+
+
 def card(session: Session, step: int) -> str:
     """What the model is, what it was trained on and how to use it, as Markdown."""
     config, model = session.config, session.model_config
@@ -65,7 +78,7 @@ def card(session: Session, step: int) -> str:
 - network `{config.network}`
 - schedule `{diffusion.schedule}`, {diffusion.noise} noise, predicts `{diffusion.parameterization}`
 - weighting `{diffusion.weighting}`, times `{diffusion.times}`
-- labels: {labels or "none"}
+- labels: {labels or "none"}{_words(model)}
 - batch {training.batch}, learning rate {training.lr:g} ({training.decay}), seed {training.seed}
 - {session.runtime.describe()}
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from couette.config import ReaderConfig, TextConfig
+from couette import interop
+from couette.conditioners import Tokenizes
+from couette.config import PretrainedConfig, ReaderConfig, TextConfig
 from couette.data import Dataset
 from couette.data.tokenizer import Tokenizer
 from couette.errors import CheckpointError, ConfigError, DataError, InputError
 from couette.model import TOKENIZER, load_encoder, load_parts, read_config
-from couette.networks.text import Reader
+from couette.networks.text import WordEncoder
 from couette.runs import find_model, needed_run
 from couette.runtime import Runtime
 from couette.storage import read_text, tensor_bytes
@@ -22,17 +25,22 @@ LONGEST = 77
 """Tokens of a caption, where no length is asked for: as many as CLIP reads."""
 
 
+_AT_ONCE = 1024
+
+
 class Read(NamedTuple):
     """What a run reads captions with, and what was found in them.
 
-    tokenizer, length: None and 0 for a run that reads none. reader, described: the encoder that the
-    network is told the words by, and what it is as data.
+    tokenizer, length: None and 0 for a run that reads none. reader: the encoder that the network is
+    told the words by. described, pretrained: what that is as data, if it is of Couette, or if it is
+    of another library.
     """
 
-    tokenizer: Tokenizer | None = None
+    tokenizer: Tokenizes | None = None
     length: int = 0
-    reader: Reader | None = None
+    reader: WordEncoder | None = None
     described: ReaderConfig | None = None
+    pretrained: PretrainedConfig | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -47,7 +55,8 @@ def reading(config: TextConfig, data: Dataset, own: Path, checkpoint: Path | Non
 
     Raises:
         DataError: no captions, or some are missing and that is to be refused.
-        InputError: a tokenizer that can't be read, or no encoder where one is asked for.
+        InputError: a tokenizer or an encoder that can't be read, or no encoder where one is asked
+            for.
     """
     if config.encoder == "none":
         return Read()
@@ -71,22 +80,41 @@ def reading(config: TextConfig, data: Dataset, own: Path, checkpoint: Path | Non
         notes.append(f"{len(without):,} {have} no caption and teach without one: {first}.")
     if len(set(texts)) == 1:
         notes.append("All captions are the same: a prompt will change nothing.")
-    reader = described = None
+    tokenizer: Tokenizes
+    reader: WordEncoder | None = None
+    described = pretrained = None
+    most = math.inf
     if config.encoder == "clip":
         tokenizer, length, reader, described = _encoder(config, own, checkpoint)
+    elif config.encoder == "pretrained":
+        found = _pretrained(config, checkpoint)
+        tokenizer, reader, pretrained = found.tokenizer, found.encoder, found.described
+        most = found.longest
+        length = config.length or min(tokenizer.longest(set(texts)), LONGEST, most)
+        if length > most:
+            raise ConfigError(
+                f"{config.run} reads captions of up to {most} tokens, not {length}; give "
+                "a smaller --text.length."
+            )
+        notes.append(
+            f"words are told by {pretrained.source} ({pretrained.kind}, {pretrained.width} "
+            "features a token), which is not trained"
+        )
     else:
         tokenizer = _tokenizer(config, texts, checkpoint)
         length = config.length or min(tokenizer.longest(set(texts)), LONGEST)
+    long = [text for text in set(texts) if len(text.encode()) > length - 2]
     cut = sum(
-        tokenizer((text,), length).cut for text in set(texts) if len(text.encode()) > length - 2
+        tokenizer(long[start : start + _AT_ONCE], length).cut
+        for start in range(0, len(long), _AT_ONCE)
     )
     if cut:
+        more = "--text.length allows more" if length < most else "the encoder reads no more"
         notes.append(
-            f"{cut:,} captions are longer than {length} tokens and lose their ends; "
-            "--text.length allows more."
+            f"{cut:,} captions are longer than {length} tokens and lose their ends; {more}."
         )
     notes.append(f"captions of up to {length} tokens, of {tokenizer.size:,} there are")
-    return Read(tokenizer, length, reader, described, tuple(notes))
+    return Read(tokenizer, length, reader, described, pretrained, tuple(notes))
 
 
 def as_its_encoder_reads(config: TextConfig) -> None:
@@ -112,7 +140,7 @@ def as_its_encoder_reads(config: TextConfig) -> None:
 
 def _encoder(
     config: TextConfig, own: Path, checkpoint: Path | None
-) -> tuple[Tokenizer, int, Reader, ReaderConfig]:
+) -> tuple[Tokenizes, int, WordEncoder, ReaderConfig]:
     """The encoder of the run that is named, with its tokenizer, or that of the run's checkpoint."""
     runtime = Runtime(threads=torch.get_num_threads())
     if checkpoint is not None:
@@ -132,6 +160,25 @@ def _encoder(
     digest = hashlib.sha256(tensor_bytes(reader.state_dict())).hexdigest()
     described = ReaderConfig(width=reader.width, depth=reader.depth, digest=digest)
     return tokenizer, held.text.length, reader, described
+
+
+def _pretrained(config: TextConfig, checkpoint: Path | None) -> interop.Pretrained:
+    """The encoder of another library that is named; for a run that goes on, the one it began with,
+    wherever that lies now."""
+    if config.run is None:
+        raise InputError(
+            "The text encoder 'pretrained' needs a name; give a folder with a CLIP or a T5 of "
+            "transformers, or owner/name of the Hugging Face hub: --text.run NAME."
+        )
+    if checkpoint is None:
+        return interop.open_words(config.run)
+    kept = read_config(checkpoint).pretrained
+    if kept is None:
+        raise CheckpointError(
+            f"{checkpoint} was not trained with an encoder of another library; it is of another "
+            "run."
+        )
+    return interop.open_again(kept.model_copy(update={"source": config.run}))
 
 
 def _tokenizer(config: TextConfig, texts: tuple[str, ...], checkpoint: Path | None) -> Tokenizer:

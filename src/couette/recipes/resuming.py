@@ -45,12 +45,18 @@ def same_run(folder: RunFolder, config: RunConfig, data: Dataset, given: str) ->
         )
     before = fit(folder.config(), data)
     for path in _FIXED:
-        was, now = (attrgetter(path)(each) for each in (before, config))
+        was, now = (attrgetter(path)(_unplaced(each)) for each in (before, config))
         if was != now:
             raise ConfigError(
                 f"{folder.path} was begun with {path} {was}, not {now}; leave that out to go on "
                 "with it, or begin anew with another --out."
             )
+
+
+def _unplaced(config: RunConfig) -> RunConfig:
+    """The settings without the place of another library's encoder, which is known by its weights
+    wherever it lies."""
+    return config.replace(text={"run": None}) if config.text.encoder == "pretrained" else config
 
 
 def same_network(folder: RunFolder, config: RunConfig, checkpoint: Path) -> None:

@@ -19,6 +19,7 @@ from couette import storage
 from couette.config import RunConfig
 from couette.contracts import Ask
 from couette.data import Splits, located, open_data
+from couette.data.tokenizer import Tokenizer
 from couette.errors import (
     CheckpointError,
     ConfigError,
@@ -112,14 +113,14 @@ class Session:
         self._word_notes = read.notes
         if read.tokenizer is not None:
             config = config.replace(text={"length": read.length})
+        if read.pretrained is not None:
+            config = config.replace(text={"run": read.pretrained.source})
         self.config = fit(config, self.data.train)
         described, autoencoder = encoding(
             self.config, self.data.train, self.folder.autoencoder, checkpoint
         )
         self.parts = Parts(read.tokenizer, autoencoder, read.reader)
-        self.model_config = model_config(
-            self.config, self.data.train, self.parts, described, read.described
-        )
+        self.model_config = model_config(self.config, self.data.train, self.parts, described, read)
         if resume and self.folder.begun():
             same_run(self.folder, self.config, self.data.train, self._given)
         if checkpoint is not None:
@@ -259,11 +260,11 @@ class Session:
         }
         files[CONFIG] = storage.json_bytes(config.model_dump(mode="json"))
         files[STATE] = storage.json_bytes(state)
-        if self.parts.tokenizer is not None:
+        if isinstance(self.parts.tokenizer, Tokenizer):
             files[TOKENIZER] = self.parts.tokenizer.text.encode()
         if self.parts.autoencoder is not None:
             files[AUTOENCODER] = storage.tensor_bytes(self.parts.autoencoder.state_dict())
-        if self.parts.reader is not None:
+        if self.parts.reader is not None and self.model_config.reader is not None:
             files[READER] = storage.tensor_bytes(self.parts.reader.state_dict())
         path = self.folder.save(step, files, self.config.training.keep)
         self._saved = step

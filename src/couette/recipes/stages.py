@@ -14,7 +14,7 @@ from typing import Any
 from couette.config import ModelConfig, RunConfig, spec
 from couette.data import Splits, located, open_data
 from couette.errors import Interrupted
-from couette.recipes.reading import as_its_encoder_reads
+from couette.recipes.reading import as_its_encoder_reads, reading
 from couette.recipes.session import Event, Session
 from couette.registry import CODECS, RECIPES
 from couette.runs import AUTOENCODER, ENCODER, RunFolder, is_own
@@ -92,6 +92,11 @@ class Staged:
         self._data: Splits = open_data(
             config.data.model_copy(update={"source": located(config.data.source)})
         )
+        # What can't be read is refused before other stages are trained, not after.
+        if config.text.encoder == "pretrained":
+            found = reading(config.text, self._data.train, self.folder.encoder).pretrained
+            assert found is not None
+            config = config.replace(text={"run": found.source})
         self._whole = config
         self._at = 0
         self.session = self._next()
