@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from couette.config import spec
+from couette.config import AutoencoderConfig, spec
 from couette.errors import CheckpointError, ConfigError
-from couette.model import TOKENIZER
+from couette.model import TOKENIZER, read_config
 from couette.opening import open_model
+from couette.recipes.beginning import take_weights
 from couette.runs import RunFolder, find_model
-from couette.storage import read_tensors
+from couette.storage import read_tensors, write_json
 from small_runs import Settings, losses, session
 
 SMALL = spec("unet", size="tiny", width=16)
@@ -124,3 +125,21 @@ def test_pictures_of_a_run_that_learns_nothing_more_are_the_others(
     with torch.no_grad():
         one, other = (model.network(x, told, cond) for model in models)
     torch.testing.assert_close(one, other)
+
+
+def test_latents_of_another_autoencoder_are_refused(digits: Path, tmp_path: Path) -> None:
+    """The same network, of the same kind of latents, that mean something else."""
+    folder = find_model(digits)
+    mine = read_config(folder)
+    made = [
+        AutoencoderConfig(network=spec("vae"), mean=(0.0,), scale=(1.0,), digest=digest * 64)
+        for digest in "ab"
+    ]
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    described = mine.model_copy(update={"autoencoder": made[0]})
+    write_json(other / "model.json", described.model_dump(mode="json"))
+    network = open_model(digits).network
+    take_weights(network, described, other)
+    with pytest.raises(ConfigError, match=r"another autoencoder .*a{10}, not b{10}\)"):
+        take_weights(network, mine.model_copy(update={"autoencoder": made[1]}), other)

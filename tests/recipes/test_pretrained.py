@@ -293,7 +293,7 @@ class TestRuns:
             "text": {"encoder": "pretrained", "run": str(other)},
             "training": {"init": str(run)},
         }
-        with pytest.raises(ConfigError, match=r"was trained with text\.run .*clip"):
+        with pytest.raises(ConfigError, match=r"another encoder of words .* --text\.run NAME"):
             session(tmp_path / "run", settings, recipe="text-to-pixels", length={"steps": 2})
 
 

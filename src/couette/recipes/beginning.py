@@ -20,6 +20,13 @@ LEAST = 0.5
 _ALIKE = ("schedule", "noise", "parameterization", "told", "variance", "self_conditioning")
 """What of diffusion a network is useless without, when it was trained with it."""
 
+_PARTS = {
+    "autoencoder": ("autoencoder", "--codec latent:run=RUN"),
+    "reader": ("encoder of words", "--text.run RUN"),
+    "pretrained": ("encoder of words", "--text.run NAME"),
+}
+"""Frozen parts that a network was trained to fit: in words, and the flags that name them."""
+
 
 def begun_from(config: RunConfig, init: Path) -> RunConfig:
     """The settings of a run that begins with the weights of `init`: its network, where none is
@@ -90,12 +97,18 @@ def _same_kind(mine: ModelConfig, other: ModelConfig, init: Path) -> None:
         for name in _ALIKE:
             was, now = (getattr(each.diffusion, name) for each in (other, mine))
             pairs.append((f"diffusion.{name}", now, was))
-    if mine.pretrained and other.pretrained and mine.pretrained.digest != other.pretrained.digest:
-        pairs.append(("text.run", mine.pretrained.source, other.pretrained.source))
     for name, now, was in pairs:
         if now != was:
             raise ConfigError(
                 f"{init} was trained with {name} {was}, and this run has {now}; a network can't go "
                 f"on from there. Give --{name.replace('_', '-')} {was}, or leave out "
                 "--training.init."
+            )
+    for part, (called, flag) in _PARTS.items():
+        own, theirs = getattr(mine, part), getattr(other, part)
+        if own is not None and theirs is not None and own.digest != theirs.digest:
+            raise ConfigError(
+                f"{init} was trained with another {called} than this run's (SHA-256 "
+                f"{theirs.digest[:10]}, not {own.digest[:10]}); a network can't go on from there. "
+                f"Name that one with {flag}, or leave out --training.init."
             )

@@ -51,7 +51,7 @@ def text_to_pixels() -> RunConfig:
 def starter() -> RunConfig:
     """Prompts about `shapes`, 32×32: text-to-pixels with a larger network, for a GPU to train.
 
-    The model `starter` that comes with Couette is one of its runs.
+    The model `starter` that comes with Couette is a run of it whose words had learned positions.
     """
     base = text_to_pixels()
     return base.model_copy(
