@@ -12,9 +12,10 @@ from typing import Any
 
 from couette import interop
 from couette.conditioners import Tokenizes
-from couette.config import ModelConfig, PretrainedConfig
+from couette.config import DataConfig, ModelConfig, PretrainedConfig, RunConfig
 from couette.contracts import Denoise
-from couette.errors import CouetteError, InputError
+from couette.data import is_gone
+from couette.errors import CouetteError, DataError, InputError
 from couette.exact import folder_of, is_exact, named
 from couette.guidance import Classify
 from couette.model import (
@@ -29,8 +30,12 @@ from couette.model import (
     read_config,
 )
 from couette.networks.text import WordEncoder
+from couette.places import STARTER, packaged
+from couette.registry import RECIPES
 from couette.runs import RunFolder, find_model
 from couette.runtime import Runtime
+
+_COLORS = {1: "gray", 3: "rgb"}
 
 
 def open_model(given: str | Path, *, average: bool = True, runtime: Runtime | None = None) -> Model:
@@ -90,6 +95,36 @@ def is_single(given: str | Path) -> bool:
 def home_of(given: str | Path) -> Path:
     """The folder for what is drawn or measured of it, unless told otherwise."""
     return folder_of(given) if is_exact(given) else interop.home_of(given)
+
+
+def data_of(path: Path, held: ModelConfig, data: str | Path | None, new_place: str) -> DataConfig:
+    """The data a model is measured against: its run's own, or others brought to its size.
+
+    Raises:
+        InputError: a saved model without a run, and no data named.
+        DataError: the run's data are not where they were; `new_place` says how to tell where.
+    """
+    if data is None and is_exact(path):
+        return named(path).data
+    if data is None and packaged(path):
+        recipe: RunConfig = RECIPES[STARTER]()
+        return recipe.data
+    runs = [RunFolder(each) for each in (path, path.resolve().parent.parent)]
+    config = next((each.config().data for each in runs if each.exists()), None)
+    if data is None:
+        if config is None:
+            raise InputError(f"{path} is a model without its run; say which data to measure with.")
+        if is_gone(config.source):
+            raise DataError(
+                f"The pictures of this run were at {config.source}, which is not there; give their "
+                f"new place: {new_place}."
+            )
+        return config
+    base = config or DataConfig()
+    if held.is_points:
+        return base.model_copy(update={"source": str(data)})
+    size = {"resolution": (held.height, held.width), "color": _COLORS.get(held.channels, "auto")}
+    return base.model_copy(update={"source": str(data), **size})
 
 
 def open_whole(folder: Path, *, average: bool = True) -> None:

@@ -25,6 +25,8 @@ def test_nearest_is_what_all_differences_say(monkeypatch: pytest.MonkeyPatch) ->
     smallest = every.sort(1)
     assert torch.equal(found.which, smallest.indices[:, 0])
     torch.testing.assert_close(found.distance, smallest.values[:, 0])
+    assert torch.equal(found.among[:, :4], smallest.indices[:, :4])
+    assert torch.equal(found.among.sort(1).values, smallest.indices[:, :50].sort(1).values)
     torch.testing.assert_close(
         found.ratio, smallest.values[:, 0] / smallest.values[:, :50].mean(1), rtol=1e-5, atol=0
     )

@@ -54,6 +54,15 @@ def test_two_beside_each_other(autoencoder: Path, tmp_path: Path) -> None:
     assert "plain: a plain autoencoder" in two[0].notes[1]
 
 
+def test_of_a_saved_one_with_data_that_are_named(autoencoder: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "saved"
+    shutil.copytree(sorted((autoencoder / "checkpoints").iterdir())[-1], alone)
+    shown = pictures(resolve(str(alone), data="digits"), "latents", {"columns": 4, "rows": 2})
+    assert "saved: a variational autoencoder, latents of (4, 4, 4)" in shown[0].notes[0]
+    with pytest.raises(InputError, match="name them with --data"):
+        pictures(resolve(str(alone)), "latents")
+
+
 def test_what_is_shown_of_it_by_itself(autoencoder: Path) -> None:
     assert topics_for(resolve(str(autoencoder)), usual=True) == ["loss", "latents"]
     with pytest.raises(InputError, match="is an autoencoder: show its 'latents'"):

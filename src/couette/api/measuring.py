@@ -8,9 +8,9 @@ from typing import Any
 
 from couette import generate
 from couette.api.drawing import check_seed, load
-from couette.config import DataConfig, ModelConfig, RunConfig, RuntimeConfig, Spec
-from couette.data import is_gone, open_data
-from couette.errors import DataError, InputError, UnknownName
+from couette.config import RuntimeConfig, Spec
+from couette.data import open_data
+from couette.errors import InputError, UnknownName
 from couette.evaluation import Part, Report, write
 from couette.evaluation import evaluate as measure
 from couette.evaluation.encoders import (
@@ -20,7 +20,6 @@ from couette.evaluation.encoders import (
     write_measured,
 )
 from couette.evaluation.judge import Judge
-from couette.exact import is_exact, named
 from couette.laboratory import (
     Bench,
     Outcome,
@@ -32,15 +31,11 @@ from couette.laboratory import (
     searched,
 )
 from couette.model import AVERAGE, Model, load_autoencoder, load_encoder, read_config
-from couette.opening import home_of, is_single
-from couette.places import STARTER, packaged
-from couette.registry import RECIPES
+from couette.opening import data_of, home_of, is_single
 from couette.runs import RunFolder, find_model
 from couette.runtime import choose
 from couette.storage import check_writable
 from couette.validation import parse
-
-_COLORS = {1: "gray", 3: "rgb"}
 
 
 def evaluate(
@@ -271,33 +266,3 @@ def _weights_of(path: Path, device: str) -> dict[str, Model]:
     if (find_model(path) / AVERAGE).exists():
         models["average"] = load(path, device=device)
     return models
-
-
-def data_of(path: Path, held: ModelConfig, data: str | Path | None, new_place: str) -> DataConfig:
-    """The data a model is measured against: its run's own, or others brought to its size.
-
-    Raises:
-        InputError: a saved model without a run, and no data named.
-        DataError: the run's data are not where they were; `new_place` says how to tell where.
-    """
-    if data is None and is_exact(path):
-        return named(path).data
-    if data is None and packaged(path):
-        recipe: RunConfig = RECIPES[STARTER]()
-        return recipe.data
-    runs = [RunFolder(each) for each in (path, path.resolve().parent.parent)]
-    config = next((each.config().data for each in runs if each.exists()), None)
-    if data is None:
-        if config is None:
-            raise InputError(f"{path} is a model without its run; say which data to measure with.")
-        if is_gone(config.source):
-            raise DataError(
-                f"The pictures of this run were at {config.source}, which is not there; give their "
-                f"new place: {new_place}."
-            )
-        return config
-    base = config or DataConfig()
-    if held.is_points:
-        return base.model_copy(update={"source": str(data)})
-    size = {"resolution": (held.height, held.width), "color": _COLORS.get(held.channels, "auto")}
-    return base.model_copy(update={"source": str(data), **size})

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import torch
 
-from couette.api.measuring import data_of
 from couette.conditioners import Words
 from couette.config import RuntimeConfig
 from couette.data import open_data, to_float
 from couette.errors import InputError
 from couette.evaluation.retrieval import embed_pictures, embed_texts, nearest_pictures
 from couette.model import load_encoder
+from couette.opening import data_of
 from couette.runs import find_model
 from couette.runtime import choose
 from couette.validation import parse

@@ -18,7 +18,7 @@ from couette.evaluation.bits import likelihood as likelihood_of
 from couette.evaluation.following import following
 from couette.evaluation.judge import Judge
 from couette.evaluation.levels import loss_by_level
-from couette.evaluation.neighbours import CopyRule, Nearest, calibrate, nearest
+from couette.evaluation.neighbours import SEARCHED, CopyRule, nearest, rule_from
 from couette.evaluation.report import (
     Copies,
     Followed,
@@ -43,7 +43,6 @@ FEWEST = 500
 
 LOSSES_ON = 512
 LIKELIHOOD_ON = 128
-SEARCHED = 1_000
 
 
 def default_count(splits: Splits) -> int:
@@ -198,7 +197,7 @@ class _Evaluation:
         for name in [name for name in names if not _one_step(self.models[name])]:
             drawn, seconds = self._draw(name, sampling)
             if not self.train.points:
-                rule = rule or self._rule()
+                rule = rule or rule_from(Splits(self.train, self.test), self.seed, self.progress)
                 pairs[name] = self._pairs(drawn, rule[0])
             distances, judged = judge(drawn, self._labels())
             samples[name] = Samples(
@@ -316,14 +315,6 @@ class _Evaluation:
     def _labels(self) -> Tensor | None:
         """What each sample was asked to be."""
         return torch.tensor([ask.label for ask in self._asked()]) if self._labelled else None
-
-    def _rule(self) -> tuple[CopyRule, Tensor]:
-        """The rule for copies from half of the held-out pictures, and its verdicts on the rest."""
-        index = permutation(self.seed, 0, len(self.test))[: 2 * SEARCHED]
-        found = nearest(to_float(self.test.pictures(index)), self.train, self.progress)
-        half = len(index) // 2
-        rule = calibrate(found.ratio[:half])
-        return rule, rule(Nearest(*(part[half:] for part in found)))
 
     def _pairs(self, drawn: Tensor, rule: CopyRule) -> Pairs:
         searched = drawn[:SEARCHED]

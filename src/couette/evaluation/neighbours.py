@@ -22,12 +22,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from couette.data import Dataset, Progress, to_float
-from couette.errors import ShapeError
+from couette.data import Dataset, Progress, Splits, to_float
+from couette.errors import DataError, ShapeError
+from couette.tensors import permutation
 
 AMONG = 50
 RATE = 0.01
 LEAST = 0.1
+SEARCHED = 1_000
+"""Pictures whose nearest are looked for, at most."""
 _CHUNK = 2**24
 _RECHECKED = 4
 
@@ -36,12 +39,14 @@ class Nearest(NamedTuple):
     """For each of B pictures: its nearest training picture.
 
     which: (B,) int64 into the training data. distance: (B,) float64, Euclidean, pixels in [-1, 1].
-    ratio: (B,) float64, distance over the mean distance to the 50 nearest.
+    ratio: (B,) float64, distance over the mean distance to the 50 nearest. among: (B, 50) int64, or
+    as many as there are data: those 50, the nearest first.
     """
 
     which: Tensor
     distance: Tensor
     ratio: Tensor
+    among: Tensor
 
 
 class CopyRule(NamedTuple):
@@ -96,6 +101,28 @@ def calibrate(held_out: Tensor) -> CopyRule:
     return CopyRule(threshold, (1 + below) / (count + 1))
 
 
+def rule_from(
+    splits: Splits, seed: int = 0, progress: Progress | None = None
+) -> tuple[CopyRule, Tensor]:
+    """The rule for copies from half of the held-out pictures, of at most 2,000, and its verdicts
+    (n,) on the rest.
+
+    Raises:
+        DataError: fewer than two pictures are held out.
+    """
+    train, test = splits
+    if test is None or len(test) < 2:
+        raise DataError(
+            f"'{train.name}' has no pictures kept for evaluation, which a rule for copies is made "
+            "from; set --data.holdout to a share such as 0.1."
+        )
+    index = permutation(seed, 0, len(test))[: 2 * SEARCHED]
+    found = nearest(to_float(test.pictures(index)), train, progress)
+    half = len(index) // 2
+    rule = calibrate(found.ratio[:half])
+    return rule, rule(Nearest(*(part[half:] for part in found)))
+
+
 def _squares(a: Tensor, b: Tensor) -> Tensor:
     """Squared distances, (N, M), as |a|² + |b|² − 2·a·b."""
     lengths = a.square().sum(1)[:, None] + b.square().sum(1)
@@ -113,11 +140,12 @@ def _rechecked(asked: Tensor, data: Dataset, squares: Tensor, where: Tensor) -> 
         ],
         1,
     )
-    distance, place = exact.min(1)
-    index = where.gather(1, place[:, None])[:, 0]
+    exact, place = exact.sort(stable=True, dim=1)
+    where = torch.cat((where[:, :few].gather(1, place), where[:, few:]), 1)
     mean = torch.cat((exact, squares[:, few:].double().sqrt()), 1).mean(1)
+    distance = exact[:, 0]
     ratio = torch.where(mean > 0, distance / mean.clamp_min(1e-30), torch.zeros_like(mean))
-    return Nearest(index, distance, ratio)
+    return Nearest(where[:, 0], distance, ratio, where)
 
 
 def _rows(data: Dataset, index: Tensor) -> Tensor:

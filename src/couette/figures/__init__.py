@@ -16,6 +16,7 @@ journal.py      losses, and sheets after given epochs
 alike.py        how alike an encoder finds texts
 attention.py    which part of a picture attends to which word
 latents.py      what an autoencoder keeps
+nearest.py      samples beside the training pictures nearest to them
 gradients.py    what a classifier sees: p(y | x), its gradient, ascent beside guidance
 network.py      a network's plan
 dye.py          points in the plane: forward and back
@@ -35,6 +36,7 @@ from couette.figures import (  # noqa: F401  (they register themselves)
     ladder,
     latents,
     likeness,
+    nearest,
     network,
     noise,
     noising,

@@ -14,14 +14,13 @@ from couette.figures.registry import Picture, figure, still
 from couette.figures.target import Target
 from couette.model import load_encoder
 from couette.render import matrix
-from couette.runs import find_model
 from couette.runtime import choose
 
 SENTENCES = ("I am dining", "I am eating dinner", "I am having dinner", "I am working")
 """What is compared where nothing is given: three that mean the same, and one that does not."""
 
 
-@figure("alike", needs=("log", "embeddings"))
+@figure("alike", needs=("weights", "embeddings"))
 def alike(
     target: Target,
     *,
@@ -39,8 +38,8 @@ def alike(
     if len(text) < 2:
         raise InputError('\'alike\' compares texts; give two or more, as --text "a cat" "a dog".')
     runtime = choose(target.runtime)
-    folder = find_model(target.weights or target.run.path)
-    config, network, tokenizer = load_encoder(folder, average=target.average, runtime=runtime)
+    average = target.average
+    config, network, tokenizer = load_encoder(target.saved, average=average, runtime=runtime)
     found = embed_texts(network, Words(tokenizer, config.text.length), list(text), runtime)
     image = matrix(cosines(found).numpy(), text, text, title="cosine of the embeddings", high=1.0)
     return [still("alike", image)]

@@ -100,7 +100,7 @@ def _given(target: Target, model: Model, picture: str | None, seed: int) -> Tens
     if picture is not None:
         look = Look(config.height, config.width, config.channels, color("white"))
         return read_picture(Path(picture), look)
-    if target.kind == "model":
+    if not target.has_data:
         raise InputError(f"{target.described} has no data; give a picture: --picture FILE.")
     data = target.unseen
     return to_float(data.pictures(permutation(seed, 0, len(data))[:1]))

@@ -16,12 +16,11 @@ from couette.figures.target import Target
 from couette.model import load_autoencoder
 from couette.render import beside as side_by_side
 from couette.render import grid, strip
-from couette.runs import find_model
 from couette.runtime import choose
 from couette.tensors import Stream, normal, permutation
 
 
-@figure("latents", needs=("data", "log", "latents"))
+@figure("latents", needs=("data", "weights", "latents"))
 def latents(
     target: Target,
     *,
@@ -39,8 +38,9 @@ def latents(
     sheets: dict[str, dict[str, Image]] = {}
     notes = []
     for name, each in named([target, *others(target, beside, "latents")]).items():
-        codec = _opened(each)
-        pictures = _some(each, max(columns, 2 * rows), seed).to(codec.runtime.device)
+        whose = each if each.has_data else target
+        codec = _opened(each, whose)
+        pictures = _some(whose, max(columns, 2 * rows), seed).to(codec.runtime.device)
         z = codec.encode(pictures)
         kind = "variational" if codec.network.variational else "plain"
         notes.append(f"{name}: a {kind} autoencoder, latents of {tuple(z.shape[1:])}.")
@@ -72,14 +72,13 @@ def _noise(z: Tensor, count: int, seed: int) -> Tensor:
     return normal(seed, keys, Stream.SAMPLING, z.shape[1:])
 
 
-def _opened(target: Target) -> Latents:
-    """The autoencoder of a run or of a model of latents, with its latents' mean and scale."""
+def _opened(target: Target, data: Target) -> Latents:
+    """The autoencoder of a target or of a model of latents, with its latents' mean and scale."""
     if target.latent:
         return cast(Latents, target.codec)
     runtime = choose(target.runtime)
-    folder = find_model(target.weights or target.run.path)
-    _, network = load_autoencoder(folder, average=target.average, runtime=runtime)
-    measured = measure_latents(network, some_of(target.splits.train), runtime)
+    _, network = load_autoencoder(target.saved, average=target.average, runtime=runtime)
+    measured = measure_latents(network, some_of(data.splits.train), runtime)
     return Latents(network, *measured, runtime)
 
 

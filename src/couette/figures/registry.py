@@ -17,6 +17,7 @@ Need = Literal[
     "data",
     "log",
     "model",
+    "weights",
     "network",
     "pictures",
     "points",
@@ -27,9 +28,9 @@ Need = Literal[
 """What a figure can ask of its target.
 
 config: a corruption of its own. data: samples to look at. log: what training wrote. model: a
-trained one. network: its plan. pictures, points: what is drawn. chain: a model that makes
-pictures from noise, which a one-step denoiser does not. latents: an autoencoder. embeddings: an
-encoder of pictures and words.
+trained one that draws. weights: a trained one of any kind. network: its plan. pictures, points:
+what is drawn. chain: a model that makes pictures from noise, which a one-step denoiser does not.
+latents: an autoencoder. embeddings: an encoder of pictures and words.
 """
 
 

@@ -29,10 +29,10 @@ from couette.model import (
     read_config,
     sizes_of,
 )
-from couette.opening import home_of, open_model
+from couette.opening import data_of, home_of, open_model
 from couette.places import packaged
 from couette.registry import CODECS, DATASETS, RECIPES
-from couette.runs import RunFolder
+from couette.runs import RunFolder, find_model
 from couette.runtime import Runtime, choose
 
 Kind = Literal["run", "model", "exact", "foreign", "recipe", "data", "nothing"]
@@ -42,8 +42,8 @@ _RUNS = Path("runs")
 """Where `couette train` puts a run unless told otherwise."""
 
 _HELD: dict[Kind, frozenset[Need]] = {
-    "run": frozenset({"config", "data", "log", "model", "network"}),
-    "model": frozenset({"config", "model", "network"}),
+    "run": frozenset({"config", "data", "log", "model", "network", "weights"}),
+    "model": frozenset({"config", "model", "network", "weights"}),
     "exact": frozenset({"config", "data", "model"}),
     "foreign": frozenset({"config", "model"}),
     "recipe": frozenset({"config", "data", "network"}),
@@ -55,6 +55,7 @@ _WANTED: dict[Need, str] = {
     "data": "pictures; give a run, a data set or a recipe",
     "log": "a run; give the folder that `couette train` printed",
     "model": "a trained model; give the folder that `couette train` printed, or exact:digits",
+    "weights": "a trained model; give the folder that `couette train` printed",
     "network": "a network; give a run or a recipe",
 }
 
@@ -78,6 +79,8 @@ class Target:
         weights: the folder that the model is loaded from, where it is not the run's newest.
         average: whether the running average of the weights is used, where there is one.
         runtime: where a model runs.
+        told_data: whether it is known which data go with a saved model: those that were named
+            beside it, brought to its size, or those that the package's own was trained on.
     """
 
     given: str
@@ -88,6 +91,7 @@ class Target:
     average: bool = True
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     fit: Fit | None = None
+    told_data: bool = False
 
     @property
     def name(self) -> str:
@@ -95,6 +99,11 @@ class Target:
         if self.folder is not None:
             return self.folder.path.resolve().name
         return Path(self.given).name or self.given
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there are data to draw from."""
+        return "data" in _HELD[self.kind] or self.told_data
 
     @property
     def run(self) -> RunFolder:
@@ -121,6 +130,15 @@ class Target:
             return "nothing"
         words = {"data": "data set", "exact": "exact world", "foreign": "model"}
         return f"the {words.get(self.kind, self.kind)} '{self.given}'"
+
+    @property
+    def saved(self) -> Path:
+        """The folder of its weights, where they were trained here.
+
+        Raises:
+            CheckpointError: the run has no checkpoint yet.
+        """
+        return find_model(self.weights or self.run.path)
 
     @property
     def _opened(self) -> str | Path:
@@ -210,7 +228,10 @@ class Target:
         """What of `needs` it does not have, in words that say what to give instead; else None."""
         wanted = frozenset(needs)
         for need, words in _WANTED.items():
-            if need in wanted and need not in _HELD[self.kind]:
+            held = self.has_data if need == "data" else need in _HELD[self.kind]
+            if need in wanted and not held:
+                if need == "data" and self.kind in ("model", "foreign"):
+                    words = "the pictures that the model is of; name them with --data"
                 return f"needs {words}."
         kind = self.config.objective.name if "config" in _HELD[self.kind] else "diffusion"
         if "latents" in wanted and kind != "autoencoder" and not self.latent:
@@ -265,8 +286,12 @@ def resolve(
         CouetteError: what is there can't be read.
     """
     found = _find(given)
-    config = found.config
-    if data is not None:
+    config, told = found.config, False
+    if found.kind in ("model", "foreign") and (data is not None or packaged(found.given)):
+        held = read_config(found.weights) if found.weights else describe(found.given)
+        whose = data_of(Path(found.given), held, data, "--data NEWPATH")
+        config, told = config.replace(data=whose.model_dump()), True
+    elif data is not None:
         config = config.replace(data={"source": data})
     return Target(
         found.given,
@@ -277,6 +302,7 @@ def resolve(
         average,
         runtime or RuntimeConfig(),
         fit,
+        told,
     )
 
 

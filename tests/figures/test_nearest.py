@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from couette.errors import InputError
+from couette.figures import pictures, resolve, topics_for
+
+
+def saved(run: Path, to: Path) -> Path:
+    """The model of a run, away from it."""
+    to.mkdir()
+    source = sorted((run / "checkpoints").iterdir())[-1]
+    for name in ("model.json", "average.safetensors", "network.safetensors"):
+        (to / name).write_bytes((source / name).read_bytes())
+    return to
+
+
+def test_a_memoriser_is_found_out() -> None:
+    """The ideal denoiser of a few pictures draws nothing but them."""
+    (shown,) = pictures(resolve("exact:digits"), "nearest", {"count": 4, "steps": 12})
+    assert "4 of 4 count as copies" in shown.notes[1]
+
+
+def test_a_model_after_few_steps_has_copied_nothing(digits: Path) -> None:
+    settings = {"count": 3, "neighbours": 2, "label": "7", "steps": 2}
+    (shown,) = pictures(resolve(str(digits)), "nearest", settings)
+    assert "0 of 3 count as copies" in shown.notes[1]
+    more = pictures(resolve(str(digits)), "nearest", {**settings, "neighbours": 4})[0]
+    assert more.image.width > 1.4 * shown.image.width
+
+
+def test_a_saved_model_is_shown_with_data_that_are_named(digits: Path, tmp_path: Path) -> None:
+    alone = saved(digits, tmp_path / "model")
+    with pytest.raises(InputError, match="name them with --data"):
+        pictures(resolve(str(alone)), "nearest")
+    # Other data are brought to the model's size.
+    target = resolve(str(alone), data="digits")
+    assert {"nearest", "predictions", "real"} <= set(topics_for(target))
+    assert target.splits.train.height == target.model.config.height
+    assert len(pictures(target, "nearest", {"count": 2, "steps": 2})) == 1
+
+
+def test_the_packages_own_knows_its_data() -> None:
+    target = resolve("starter")
+    assert (target.has_data, target.config.data.source) == (True, "shapes")
