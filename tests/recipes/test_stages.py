@@ -12,7 +12,7 @@ import couette
 from couette import api
 from couette.config import spec
 from couette.data import open_data
-from couette.errors import CheckpointError, DataError, InputError
+from couette.errors import CheckpointError, ConfigError, DataError, InputError
 from couette.model import load_model, read_config
 from couette.recipes import Began, Staged
 from couette.recipes.session import Session
@@ -168,6 +168,29 @@ def test_what_the_data_lack_is_said_before_anything_is_written(tmp_path: Path) -
     source = folder(tmp_path / "data", (None,))
     with pytest.raises(DataError, match="has no captions to read"):
         begun(tmp_path / "run", source)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"codec": ("latent", ENCODER)}, "autoencoder"),
+        ({"text": AUTOENCODER}, "encoder"),
+        ({"text": "openai/clip-vit-base-patch32"}, "--text.encoder pretrained"),
+    ],
+    ids=["an encoder for an autoencoder", "the other way round", "a name of the hub"],
+)
+def test_what_is_named_is_read_before_other_stages_are_trained(
+    whole: Path, data: Path, tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    given: dict[str, Any] = {}
+    if "codec" in settings:
+        given["codec"] = spec("latent", run=str(whole / settings["codec"][1]))
+    if "text" in settings:
+        name = settings["text"]
+        given["text"] = {"encoder": "clip", "run": name if "/" in name else str(whole / name)}
+    with pytest.raises((CheckpointError, ConfigError, InputError), match=said):
+        begun(tmp_path / "run", data, **given)
     assert not (tmp_path / "run").exists()
 
 

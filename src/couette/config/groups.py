@@ -43,6 +43,13 @@ class DataConfig(Frozen):
     background: Annotated[
         str, Field(description="what transparent pictures are laid on: a colour name or #rrggbb")
     ] = "white"
+    captions: Annotated[
+        tuple[str, ...],
+        Field(
+            description="captions for labelled pictures, in turn: {} is the name of the class, "
+            "{word} a number in words; models are told those, not the classes"
+        ),
+    ] = ()
     flip: Annotated[bool, Field(description="mirror half of the pictures, seeded")] = False
     crop: Annotated[
         int, Field(ge=0, le=64, description="random shifts of up to this many pixels, seeded")

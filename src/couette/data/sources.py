@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from couette.config import DataConfig
+from couette.data.captions import captioned
 from couette.data.cifar import find_cifar, open_cifar
 from couette.data.dataset import Progress, Splits, shown
 from couette.data.decode import color
@@ -41,6 +42,12 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Splits:
         StorageError: the disk has no room, or refuses.
     """
     color(config.background)  # refused also where no picture turns out to be transparent
+    opened = _open(config, progress)
+    return captioned(opened, config.captions) if config.captions else opened
+
+
+def _open(config: DataConfig, progress: Progress | None) -> Splits:
+    """The data themselves."""
     source = config.source
     path = Path(source).expanduser()
     if source in DATASETS:

@@ -291,11 +291,22 @@ class _Evaluation:
     def _asked(self) -> list[Ask]:
         model = next(iter(self.models.values()))
         asked = in_turn(model, self.count) if self._labelled else [Ask()] * self.count
-        if model.conditioner.words is None or self.test.texts is None:
+        texts = self.test.texts
+        if not self._worded or texts is None:
             return asked
-        order = permutation(self.seed, 0, len(self.test)).tolist()
-        captions = [self.test.texts[order[i % len(order)]] for i in range(self.count)]
+        captions = [texts[i] for i in self._described().tolist()]
         return [a._replace(words=text) for a, text in zip(asked, captions, strict=True)]
+
+    @property
+    def _worded(self) -> bool:
+        """Whether the models are told the captions of held-out pictures."""
+        told = all(model.conditioner.words is not None for model in self.models.values())
+        return told and self.test.texts is not None
+
+    def _described(self) -> Tensor:
+        """The held-out pictures whose captions are told, (count,) int64."""
+        order = permutation(self.seed, 0, len(self.test))
+        return order[torch.arange(self.count) % len(order)]
 
     def _draw(self, name: str, sampling: SamplingConfig | None) -> tuple[Tensor, float]:
         """Samples on the CPU, and the seconds they took."""
@@ -313,8 +324,12 @@ class _Evaluation:
         return samples, time.perf_counter() - begun
 
     def _labels(self) -> Tensor | None:
-        """What each sample was asked to be."""
-        return torch.tensor([ask.label for ask in self._asked()]) if self._labelled else None
+        """What each sample was asked to be: the class asked for, or that of the picture whose
+        caption was told."""
+        if self._labelled:
+            return torch.tensor([ask.label for ask in self._asked()])
+        labels = self.test.labels
+        return labels[self._described()] if self._worded and labels is not None else None
 
     def _pairs(self, drawn: Tensor, rule: CopyRule) -> Pairs:
         searched = drawn[:SEARCHED]

@@ -53,7 +53,8 @@ def model_config(
     autoencoder: AutoencoderConfig | None = None,
     read: Read = Read(),  # noqa: B008  (it can't be changed)
 ) -> ModelConfig:
-    """What a model trained so is, as data; without classes where the network can't be told them.
+    """What a model trained so is, as data; without classes where the network can't be told them, or
+    is told captions that were made of them.
 
     Raises:
         ConfigError, ShapeError: a network that does not fit the data.
@@ -70,7 +71,7 @@ def model_config(
         channels=data.channels,
         height=data.height,
         width=data.width,
-        classes=data.classes if config.diffusion.drop < 1 else (),
+        classes=data.classes if _told_classes(config) else (),
         codec=config.codec if autoencoder is None else spec("latent"),
         autoencoder=autoencoder,
         diffusion=config.diffusion,
@@ -83,6 +84,24 @@ def model_config(
         data_fingerprint=data.fingerprint,
     )
     return unlabelled(described)
+
+
+def _told_classes(config: RunConfig) -> bool:
+    """Whether the network is to be told classes, as far as the settings say.
+
+    Raises:
+        ConfigError: captions are made of them for a model that reads none.
+    """
+    if config.diffusion.drop == 1:
+        return False
+    if not config.data.captions or config.objective.name != "diffusion":
+        return True
+    if config.text.encoder == "none":
+        raise ConfigError(
+            f"The recipe '{config.recipe}' reads no captions, so that --data.captions would change "
+            "nothing; leave it out, or take --recipe text-to-pixels or text-to-image."
+        )
+    return False
 
 
 def build_trainer(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from couette.codecs import measure_latents, some_of
-from couette.config import AutoencoderConfig, RunConfig
+from couette.config import AutoencoderConfig, ModelConfig, RunConfig
 from couette.data import Dataset
 from couette.errors import ConfigError
 from couette.model import load_autoencoder, load_parts, read_config
@@ -41,18 +41,7 @@ def encoding(
     if checkpoint is not None:
         kept = read_config(checkpoint)
         return kept.autoencoder, load_parts(checkpoint, kept, runtime).autoencoder
-    run = needed_run(CODECS.check(config.codec)["run"], own)
-    if run is None:
-        raise ConfigError(
-            "The codec 'latent' needs an autoencoder; train one with --recipe autoencoder and name "
-            "its run: --codec latent:run=RUN."
-        )
-    held, network = load_autoencoder(find_model(run), runtime=runtime)
-    if held.channels != data.channels:
-        raise ConfigError(
-            f"The autoencoder in {run} takes pictures of {held.channels} channels, and "
-            f"'{data.name}' has {data.channels}; set --data.color, or train another one."
-        )
+    held, network = open_for(config, data, own)
     mean, scale = measure_latents(network, some_of(data), runtime)
     digest = hashlib.sha256(tensor_bytes(network.state_dict())).hexdigest()
     described = AutoencoderConfig(
@@ -62,3 +51,22 @@ def encoding(
         digest=digest,
     )
     return described, network
+
+
+def open_for(config: RunConfig, data: Dataset, own: Path) -> tuple[ModelConfig, VAE]:
+    """The autoencoder that a run on latents names, for these data. Arguments and errors as of
+    `encoding`."""
+    run = needed_run(CODECS.check(config.codec)["run"], own)
+    if run is None:
+        raise ConfigError(
+            "The codec 'latent' needs an autoencoder; train one with --recipe autoencoder and name "
+            "its run: --codec latent:run=RUN."
+        )
+    runtime = Runtime(threads=torch.get_num_threads())
+    held, network = load_autoencoder(find_model(run), runtime=runtime)
+    if held.channels != data.channels:
+        raise ConfigError(
+            f"The autoencoder in {run} takes pictures of {held.channels} channels, and "
+            f"'{data.name}' has {data.channels}; set --data.color, or train another one."
+        )
+    return held, network

@@ -13,6 +13,7 @@ from couette import interop
 from couette.conditioners import Tokenizes
 from couette.config import PretrainedConfig, ReaderConfig, TextConfig
 from couette.data import Dataset
+from couette.data.hub import reads_as_hub_name
 from couette.data.tokenizer import Tokenizer
 from couette.errors import CheckpointError, ConfigError, DataError, InputError
 from couette.model import TOKENIZER, load_encoder, load_parts, read_config
@@ -126,7 +127,7 @@ def as_its_encoder_reads(config: TextConfig) -> None:
     """
     if config.encoder != "clip" or config.run is None:
         return
-    own, default = read_config(find_model(Path(config.run))).text, TextConfig()
+    own, default = read_config(_found(Path(config.run))).text, TextConfig()
     for name in ("length", "vocabulary", "tokenizer"):
         given, decided = getattr(config, name), getattr(own, name)
         if given not in (getattr(default, name), decided):
@@ -155,11 +156,26 @@ def _encoder(
             "The text encoder 'clip' needs its run; train one with --recipe clip and name it: "
             "--text.run RUN."
         )
-    held, network, tokenizer = load_encoder(find_model(run), runtime=runtime)
+    held, network, tokenizer = load_encoder(_found(run), runtime=runtime)
     reader = network.reader
     digest = hashlib.sha256(tensor_bytes(reader.state_dict())).hexdigest()
     described = ReaderConfig(width=reader.width, depth=reader.depth, digest=digest)
     return tokenizer, held.text.length, reader, described
+
+
+def _found(run: Path) -> Path:
+    """The folder of an encoder's weights.
+
+    Raises:
+        CheckpointError: there is no run; what another library's is read by is said.
+    """
+    try:
+        return find_model(run)
+    except CheckpointError as error:
+        if not (reads_as_hub_name(str(run)) or (run / "config.json").is_file()):
+            raise
+        hint = "A CLIP or a T5 of transformers is read by --text.encoder pretrained."
+        raise CheckpointError(f"{error} {hint}") from None
 
 
 def _pretrained(config: TextConfig, checkpoint: Path | None) -> interop.Pretrained:

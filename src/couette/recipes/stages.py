@@ -14,6 +14,7 @@ from typing import Any
 from couette.config import ModelConfig, RunConfig, spec
 from couette.data import Splits, located, open_data
 from couette.errors import Interrupted
+from couette.recipes.encoding import open_for
 from couette.recipes.reading import as_its_encoder_reads, reading
 from couette.recipes.session import Event, Session
 from couette.registry import CODECS, RECIPES
@@ -92,7 +93,8 @@ class Staged:
         self._data: Splits = open_data(
             config.data.model_copy(update={"source": located(config.data.source)})
         )
-        # What can't be read is refused before other stages are trained, not after.
+        if not resume:
+            self._refuse_unreadable(config)
         if config.text.encoder == "pretrained":
             found = reading(config.text, self._data.train, self.folder.encoder).pretrained
             assert found is not None
@@ -149,6 +151,19 @@ class Staged:
     def _heading(self) -> str:
         what = f"the {self._name}" if self._name else "the model"
         return f"Stage {self._at + 1} of {len(self._stages) + 1}: {what}."
+
+    def _refuse_unreadable(self, config: RunConfig) -> None:
+        """Refuse runs that are named and don't fit before stages are trained, not after.
+
+        Raises:
+            CheckpointError, ConfigError: they are not what they are named for.
+            DataError: there are no captions to read.
+        """
+        data = self._data.train
+        if AUTOENCODER in _runs(config) and AUTOENCODER not in self._stages:
+            open_for(config, data, self.folder.autoencoder)
+        if config.text.encoder == "clip" and ENCODER not in self._stages:
+            reading(config.text, data, self.folder.encoder)
 
     def _next(self) -> Session:
         """The session of the first stage from here on that is not at its end."""
