@@ -79,3 +79,35 @@ print([m for m in {HEAVY} if m in sys.modules])
     printed = in_a_new_process(code).splitlines()
     assert printed[0].startswith("couette 0" if "--version" in arguments else "Couette")
     assert printed[-1] == "[]"
+
+
+def test_a_picture_for_words_needs_neither_a_compiler_nor_a_plotter() -> None:
+    """Each takes longer to import than a picture takes to draw."""
+    code = """
+import sys
+from couette import api
+from couette.render import grid
+drawn = api.sample("starter", prompt="a red circle", count=1, steps=2)
+grid(drawn, labels=["a red circle"])
+print([name for name in ("torch._dynamo", "matplotlib", "sklearn") if name in sys.modules])
+"""
+    assert in_a_new_process(code).split() == ["[]"]
+
+
+@pytest.mark.parametrize("network", ["unet", "unet:positions=learned", "dit", "tokens", "points"])
+def test_networks_without_memory_need_no_compiler(network: str) -> None:
+    code = f"""
+import sys, torch
+from couette.config import DiffusionConfig, spec
+from couette.contracts import Sizes, TextSizes
+from couette.model.describing import Unfilled, build_sized
+network = {network!r}
+text = TextSizes(8, 100) if network.startswith(("unet", "dit")) else None
+channels, side = (2, 1) if network == "points" else (3, 16)
+name, _, positions = network.partition(":positions=")
+part = spec(name, positions=positions) if positions else spec(name)
+with torch.device("meta"), Unfilled():
+    build_sized(part, Sizes(channels, side, side, 10, None, text), DiffusionConfig())
+print("torch._dynamo" in sys.modules)
+"""
+    assert in_a_new_process(code).split() == ["False"]

@@ -44,6 +44,25 @@ def test_numbers_in_words() -> None:
     assert "captions are made of the classes" in opened.train.describe()
 
 
+def test_names_that_look_like_places_or_numbers() -> None:
+    odd = ("a{}", "9" * 5_000, "007")
+    data = Dataset("odd", torch.zeros(3, 8, 8, 1, dtype=torch.uint8), torch.arange(3), odd)
+    assert captioned(Splits(data, None), ("{word}!",)).train.texts == tuple(f"{n}!" for n in odd)
+
+
+def test_of_other_data_none_are_made_where_none_can_be(tmp_path: Path) -> None:
+    """A run with captions made of classes is measured on data that have none, too."""
+    told = DataConfig(source="shapes", limit=20, captions=("a {}",))
+    with pytest.raises(DataError, match="captions of its own"):
+        open_data(told)
+    assert (
+        open_data(told, others=True).train.texts
+        == open_data(told.model_copy(update={"captions": ()})).train.texts
+    )
+    texts = open_data(DIGITS, others=True).train.texts
+    assert texts is not None and texts[1].startswith("the digit")
+
+
 @pytest.mark.parametrize("template", ["a cat", "a {name}", "{} and {more}", "a {0}"])
 def test_a_template_without_a_place(template: str) -> None:
     with pytest.raises(ConfigError, match="no place for the class"):
@@ -58,10 +77,11 @@ def test_pictures_without_classes_or_with_captions_of_their_own() -> None:
         captioned(bare, ("a {}",))
 
 
-def test_a_model_that_reads_nothing_refuses_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["default", "autoencoder", "classifier"])
+def test_what_reads_nothing_refuses_them(tmp_path: Path, recipe: str) -> None:
     settings = {"data": DIGITS.model_dump()}
     with pytest.raises(ConfigError, match="reads no captions"):
-        session(tmp_path / "run", settings, recipe="default", length={"steps": 1})
+        session(tmp_path / "run", settings, recipe=recipe, length={"steps": 1})
     assert not (tmp_path / "run").exists()
 
 

@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from couette.errors import InputError
+from couette.errors import DataError, InputError
 from couette.figures import pictures, resolve, topics_for
 
 
@@ -43,3 +44,21 @@ def test_a_saved_model_is_shown_with_data_that_are_named(digits: Path, tmp_path:
 def test_the_packages_own_knows_its_data() -> None:
     target = resolve("starter")
     assert (target.has_data, target.config.data.source) == (True, "shapes")
+
+
+def test_other_data_are_brought_to_the_size_and_colour_of_a_run(
+    digits: Path, tmp_path: Path
+) -> None:
+    for i in range(3):
+        Image.new("RGB", (40, 30), (9 * i, 80, 0)).save(tmp_path / f"{i}.png")
+    target = resolve(str(digits), data=str(tmp_path))
+    data, config = target.splits.train, target.model.config
+    assert (data.channels, data.height) == (1, 16) == (config.channels, config.height)
+
+
+def test_without_held_out_pictures_nothing_is_drawn(digits: Path, tmp_path: Path) -> None:
+    for i in range(2):
+        Image.new("L", (16, 16), 9 * i).save(tmp_path / f"{i}.png")
+    target = resolve(str(digits), data=str(tmp_path))
+    with pytest.raises(DataError, match="no pictures kept for evaluation"):
+        pictures(target, "nearest", {"count": 2, "steps": 2})

@@ -12,11 +12,11 @@ from PIL import Image
 
 import couette
 from couette import api
-from couette.config import DataConfig, TextConfig, spec
+from couette.config import DataConfig, RunConfig, TextConfig, spec
 from couette.data import open_data
 from couette.errors import CheckpointError, ConfigError, InputError
 from couette.model import READER, load_encoder, load_model, read_config
-from couette.recipes.reading import as_its_encoder_reads, reading
+from couette.recipes.reading import reading, refuse_idle
 from couette.runs import RunFolder, find_model
 from recipes.test_text import folder
 from small_runs import digests, losses, session
@@ -157,6 +157,14 @@ class TestTold:
         with pytest.raises(InputError, match="how far to go toward other words"):
             couette.sample(model, **given, weight=0.5)
 
+    def test_words_that_would_change_nothing(self, run: Path) -> None:
+        with pytest.raises(InputError, match="changes nothing at guidance 1"):
+            couette.sample(run, count=1, prompt="a", negative="b", guidance=1.0)
+        with pytest.raises(InputError, match="3 prompts were given for 2 pictures"):
+            couette.sample(run, count=2, prompt=["a", "b", "c"])
+        with pytest.raises(InputError, match="2 weights were given for 1 pictures"):
+            couette.sample(run, count=1, prompt="a", toward="b", weight=(0.0, 1.0))
+
     def test_resumed_to_the_bit_without_the_encoders_run(
         self, run: Path, data: Path, clip: Path, tmp_path: Path
     ) -> None:
@@ -191,11 +199,19 @@ class TestTold:
             session(tmp_path / "run", settings, recipe=recipe, length={"steps": 1})
         assert not (tmp_path / "run").exists()
 
+    def test_an_encoder_that_would_not_be_used(
+        self, clip: Path, data: Path, tmp_path: Path
+    ) -> None:
+        settings = {**TINY, "data": {"source": str(data)}, "text": {"run": str(clip)}}
+        with pytest.raises(ConfigError, match="would change nothing: with the text encoder"):
+            session(tmp_path / "run", settings, recipe="text-to-pixels", length={"steps": 1})
+        assert not (tmp_path / "run").exists()
+
     def test_what_it_has_itself_is_no_contradiction(self, clip: Path) -> None:
         own = read_config(find_model(clip)).text
         same = {"length": own.length, "vocabulary": own.vocabulary}
         assert own.length != 0 and own.vocabulary != TextConfig().vocabulary
-        as_its_encoder_reads(TextConfig(encoder="clip", run=str(clip), **same))
+        refuse_idle(RunConfig(text=TextConfig(encoder="clip", run=str(clip), **same)))
 
     def test_what_it_sees_can_teach_an_autoencoder(
         self, data: Path, clip: Path, tmp_path: Path

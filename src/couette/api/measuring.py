@@ -105,7 +105,7 @@ def evaluate(
     readable = source.source == "shapes" and first.conditioner.words is not None
     report = measure(
         models,
-        open_data(source, progress),
+        open_data(source, progress, others=data is not None),
         count=count,
         seed=seed,
         batch=batch,
@@ -135,7 +135,8 @@ def _encoder(
     folder, average = find_model(path), weights != "raw"
     runtime = choose(parse(RuntimeConfig, {"device": device}, "the arguments of evaluate"))
     described = read_config(folder)
-    splits = open_data(data_of(path, described, data, f"couette eval {path} NEWPATH"), progress)
+    source = data_of(path, described, data, f"couette eval {path} NEWPATH")
+    splits = open_data(source, progress, others=data is not None)
     if kind == "autoencoder":
         _, network = load_autoencoder(folder, average=average, runtime=runtime)
         found = measure_autoencoder(network, splits, runtime, progress)

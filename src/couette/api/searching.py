@@ -60,7 +60,7 @@ def search(
     runtime = choose(parse(RuntimeConfig, {"device": device}, "the arguments of search"))
     config, network, tokenizer = load_encoder(find_model(Path(run)), runtime=runtime)
     source = data_of(Path(run), config, data, f"couette search {run} WORDS NEWPATH")
-    pictures = open_data(source, progress).train
+    pictures = open_data(source, progress, others=data is not None).train
     index = torch.arange(len(pictures))
     known = embed_pictures(network, pictures, index, runtime, progress=progress)
     query = embed_texts(network, Words(tokenizer, config.text.length), [words], runtime)[0]

@@ -10,7 +10,19 @@ from couette.errors import ConfigError, DataError
 
 NAME, WORD = "{}", "{word}"
 
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBERS = {
+    "0": "zero",
+    "1": "one",
+    "2": "two",
+    "3": "three",
+    "4": "four",
+    "5": "five",
+    "6": "six",
+    "7": "seven",
+    "8": "eight",
+    "9": "nine",
+    "10": "ten",
+}
 
 
 def captioned(splits: Splits, templates: tuple[str, ...]) -> Splits:
@@ -55,5 +67,5 @@ def _told(data: Dataset, templates: tuple[str, ...]) -> Dataset:
 
 
 def _filled(template: str, name: str) -> str:
-    number = name.isdecimal() and int(name) < len(_NUMBERS)
-    return template.replace(WORD, _NUMBERS[int(name)] if number else name).replace(NAME, name)
+    told = {NAME: name, WORD: _NUMBERS.get(name, name)}
+    return re.sub(r"\{(word)?\}", lambda place: told[place[0]], template)

@@ -24,7 +24,9 @@ from couette.errors import DataError, UnknownName, nearest
 from couette.registry import DATASETS
 
 
-def open_data(config: DataConfig, progress: Progress | None = None) -> Splits:
+def open_data(
+    config: DataConfig, progress: Progress | None = None, *, others: bool = False
+) -> Splits:
     """Open the data that `config.source` names, at the size and colour asked for.
 
     A registered name comes first, then `hf:owner/name` of the Hugging Face hub, then a folder.
@@ -34,6 +36,8 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Splits:
     Args:
         config: the source and what is made of it.
         progress: called now and then with (what is being done, how much is done, of how much).
+        others: these are other data than those that `config.captions` were written for; where they
+            have captions of their own, or no classes, none are made.
 
     Raises:
         UnknownName: neither a name nor a folder; the nearest name is given.
@@ -43,7 +47,10 @@ def open_data(config: DataConfig, progress: Progress | None = None) -> Splits:
     """
     color(config.background)  # refused also where no picture turns out to be transparent
     opened = _open(config, progress)
-    return captioned(opened, config.captions) if config.captions else opened
+    fits = opened.train.texts is None and bool(opened.train.classes)
+    if not config.captions or (others and not fits):
+        return opened
+    return captioned(opened, config.captions)
 
 
 def _open(config: DataConfig, progress: Progress | None) -> Splits:

@@ -114,7 +114,7 @@ def rule_from(
     if test is None or len(test) < 2:
         raise DataError(
             f"'{train.name}' has no pictures kept for evaluation, which a rule for copies is made "
-            "from; set --data.holdout to a share such as 0.1."
+            "from; give data of more pictures, or a run that was trained with --data.holdout 0.1."
         )
     index = permutation(seed, 0, len(test))[: 2 * SEARCHED]
     found = nearest(to_float(test.pictures(index)), train, progress)

@@ -58,9 +58,9 @@ def nearest_pictures(
     model, data = target.model, target.splits.train
     sampling = walk_of(model, steps, guidance, sampler)
     asked = asks(model, count, label, prompt)
+    rule, _ = rule_from(target.splits)
     drawn = torch.cat(list(pictures(model, asked, seed=seed, sampling=sampling)))
     found = nearest(drawn, data)
-    rule, _ = rule_from(target.splits)
     copies = rule(found)
     across = min(neighbours, found.among.shape[1])
     near = to_float(data.pictures(found.among[:, :across].flatten()))

@@ -80,7 +80,8 @@ class Target:
         average: whether the running average of the weights is used, where there is one.
         runtime: where a model runs.
         told_data: whether it is known which data go with a saved model: those that were named
-            beside it, brought to its size, or those that the package's own was trained on.
+            beside it, or those that the package's own was trained on.
+        other_data: whether data were named beside a model, to be brought to its size.
     """
 
     given: str
@@ -92,6 +93,7 @@ class Target:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     fit: Fit | None = None
     told_data: bool = False
+    other_data: bool = False
 
     @property
     def name(self) -> str:
@@ -162,7 +164,7 @@ class Target:
         Raises:
             DataError and others: they can't be.
         """
-        return open_data(self.config.data)
+        return open_data(self.config.data, others=self.other_data)
 
     @property
     def unseen(self) -> Dataset:
@@ -286,11 +288,14 @@ def resolve(
         CouetteError: what is there can't be read.
     """
     found = _find(given)
-    config, told = found.config, False
-    if found.kind in ("model", "foreign") and (data is not None or packaged(found.given)):
-        held = read_config(found.weights) if found.weights else describe(found.given)
+    config, told = found.config, found.kind in ("model", "foreign")
+    told = told and (data is not None or packaged(found.given) is not None)
+    if told or (data is not None and found.kind == "run"):
+        run = found.folder
+        where = run.model_folder() if found.weights is None and run else found.weights
+        held = describe(found.given) if where is None else read_config(where)
         whose = data_of(Path(found.given), held, data, "--data NEWPATH")
-        config, told = config.replace(data=whose.model_dump()), True
+        config = config.replace(data=whose.model_dump())
     elif data is not None:
         config = config.replace(data={"source": data})
     return Target(
@@ -303,6 +308,7 @@ def resolve(
         runtime or RuntimeConfig(),
         fit,
         told,
+        data is not None and found.kind in ("run", "model", "foreign"),
     )
 
 

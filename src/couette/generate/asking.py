@@ -50,6 +50,7 @@ def ask(
         return asked
     if model.conditioner.words is None:
         raise InputError(NO_WORDS)
+    _no_more(prompts, "prompts", count)
     prompts = prompts or [""]
     asked = [each._replace(words=prompts[i % len(prompts)]) for i, each in enumerate(asked)]
     if toward is None:
@@ -58,10 +59,20 @@ def ask(
     weights = [float(weight)] if isinstance(weight, int | float) else list(weight)
     if not weights or not all(0 <= each <= 1 for each in weights):
         raise InputError(f"The weight of 'toward' lies between 0 and 1, not at {weight}.")
+    _no_more(weights, "weights", count)
     return [
         each._replace(toward=toward, weight=weights[i % len(weights)])
         for i, each in enumerate(asked)
     ]
+
+
+def _no_more(given: Sequence[object], what: str, count: int) -> None:
+    """Refuse more than there are pictures to take them."""
+    if len(given) > count:
+        raise InputError(
+            f"{len(given)} {what} were given for {count} pictures, which take one each; ask for "
+            f"{len(given)} pictures or more."
+        )
 
 
 def _labelled(

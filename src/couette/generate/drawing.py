@@ -212,6 +212,11 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
     device = model.denoiser.runtime.device
     if sampling.negative and model.conditioner.words is None:
         raise InputError(NO_WORDS)
+    if sampling.negative and sampling.guidance == 1:
+        raise InputError(
+            f"The negative prompt '{sampling.negative}' changes nothing at guidance 1, which leads "
+            "away from nothing; give a guidance of 2 or more, or leave it out."
+        )
     untold = model.conditioner([Ask(words=sampling.negative or None)] * count)
     learned = model.config.diffusion.drop > 0 or not untold
     terms = Terms(

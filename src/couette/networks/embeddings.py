@@ -72,7 +72,7 @@ def random_normal(count: int, bandwidth: float = 16.0) -> Tensor:
     Drawn from torch's global generator. Source: Tancik et al. 2020 (arXiv 2006.10739); 16 is
     what score-SDE and EDM use for `told` = ln(sigma)/4 and the like.
     """
-    return torch.randn(count) * bandwidth
+    return nn.init.normal_(torch.empty(count), std=bandwidth)
 
 
 class FourierFeatures(nn.Module):

@@ -58,6 +58,11 @@ class GroupNorm(nn.GroupNorm):
         return scale.flatten(1)[:, None], shift.flatten(1)[:, None]
 
 
+def drawn(*shape: int, std: float = 0.02) -> nn.Parameter:
+    """A parameter that begins with normal values."""
+    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=std))
+
+
 def head_norm(width: int, heads: int, wanted: bool) -> nn.Module:
     """What queries or keys (B, heads, N, width/heads) go through before they meet.
 

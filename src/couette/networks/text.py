@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from couette.contracts import Cond, TextSizes
 from couette.errors import ConfigError, ShapeError
-from couette.networks.layers import ChannelNorm, Place, attend, head_norm, turned
+from couette.networks.layers import ChannelNorm, Place, attend, drawn, head_norm, turned
 from couette.runtime import Repeated
 
 WAVES = 32
@@ -129,7 +128,7 @@ class Reader(WordEncoder):
             else nn.Sequential(nn.LayerNorm(sizes.width), nn.Linear(sizes.width, width))
         )
         rotary = positions == "rotary"
-        self.place = None if rotary else nn.Parameter(0.02 * torch.randn(sizes.length, width))
+        self.place = None if rotary else drawn(sizes.length, width)
         self.blocks = nn.ModuleList(
             TextBlock(width, rotary=rotary, qk_norm=qk_norm) for _ in range(depth)
         )

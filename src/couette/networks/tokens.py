@@ -15,6 +15,7 @@ from couette.contracts import Cond, Sizes
 from couette.errors import ConfigError, ShapeError
 from couette.networks.common import label, refuse_unknown
 from couette.networks.embeddings import FourierFeatures, log_spaced
+from couette.networks.layers import drawn
 from couette.registry import NETWORKS
 
 
@@ -54,7 +55,7 @@ class TokenTransformer(nn.Module):
         self.told = nn.Linear(self.time.width, width)
         self.label = nn.Embedding(sizes.classes + 1, width) if sizes.classes else None
         self.enter = nn.Linear(sizes.channels, width)
-        self.place = nn.Parameter(0.02 * torch.randn(1 + sizes.height * sizes.width, width))
+        self.place = drawn(1 + sizes.height * sizes.width, width)
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 width, heads, 4 * width, dropout, "gelu", batch_first=True, norm_first=True

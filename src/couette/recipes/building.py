@@ -87,21 +87,10 @@ def model_config(
 
 
 def _told_classes(config: RunConfig) -> bool:
-    """Whether the network is to be told classes, as far as the settings say.
-
-    Raises:
-        ConfigError: captions are made of them for a model that reads none.
-    """
-    if config.diffusion.drop == 1:
-        return False
-    if not config.data.captions or config.objective.name != "diffusion":
-        return True
-    if config.text.encoder == "none":
-        raise ConfigError(
-            f"The recipe '{config.recipe}' reads no captions, so that --data.captions would change "
-            "nothing; leave it out, or take --recipe text-to-pixels or text-to-image."
-        )
-    return False
+    """Whether the network is to be told classes, as far as the settings say: not where captions
+    are made of them."""
+    captioned = config.data.captions and config.objective.name == "diffusion"
+    return config.diffusion.drop < 1 and not captioned
 
 
 def build_trainer(

@@ -11,7 +11,7 @@ import torch
 
 from couette import interop
 from couette.conditioners import Tokenizes
-from couette.config import PretrainedConfig, ReaderConfig, TextConfig
+from couette.config import PretrainedConfig, ReaderConfig, RunConfig, TextConfig
 from couette.data import Dataset
 from couette.data.hub import reads_as_hub_name
 from couette.data.tokenizer import Tokenizer
@@ -118,13 +118,26 @@ def reading(config: TextConfig, data: Dataset, own: Path, checkpoint: Path | Non
     return Read(tokenizer, length, reader, described, pretrained, tuple(notes))
 
 
-def as_its_encoder_reads(config: TextConfig) -> None:
-    """Refuse settings of how captions are read that the encoder of another run has decided.
+def refuse_idle(given: RunConfig) -> None:
+    """Refuse settings of what is read and how that would change nothing.
 
     Raises:
-        ConfigError: a length, vocabulary or tokenizer that is not the encoder's.
+        ConfigError: captions made for what reads none, an encoder's run for what takes none, or a
+            length, vocabulary or tokenizer that is not the encoder's.
         CheckpointError: what is named is no model.
     """
+    config = given.text
+    reads = config.encoder != "none" and given.objective.name in ("diffusion", "contrastive")
+    if given.data.captions and not reads:
+        raise ConfigError(
+            f"The recipe '{given.recipe}' reads no captions, so that --data.captions would change "
+            "nothing; leave it out, or take --recipe text-to-pixels, text-to-image or clip."
+        )
+    if config.run is not None and config.encoder in ("none", "learned"):
+        raise ConfigError(
+            f"--text.run {config.run} would change nothing: with the text encoder "
+            f"'{config.encoder}' no other run's is used. Give --text.encoder clip, or leave it out."
+        )
     if config.encoder != "clip" or config.run is None:
         return
     own, default = read_config(_found(Path(config.run))).text, TextConfig()

@@ -39,7 +39,7 @@ from couette.recipes.encoding import encoding
 from couette.recipes.fitting import fit
 from couette.recipes.journal import Journal
 from couette.recipes.preview import preview, preview_sampling
-from couette.recipes.reading import as_its_encoder_reads, reading
+from couette.recipes.reading import reading, refuse_idle
 from couette.recipes.resuming import going_on, same_network, same_run, take_up
 from couette.recipes.signals import Signals
 from couette.render import save
@@ -100,7 +100,8 @@ class Session:
         self.folder = RunFolder(out)
         if not resume:
             self.folder.must_be_new()
-            as_its_encoder_reads(config.text)
+            if data is None:  # a stage has the data of the whole, captions and all
+                refuse_idle(config)
         checkpoint = self._checkpoint() if resume else None
         self._given = config.data.source
         config = config.replace(data={"source": located(self._given)})

@@ -15,7 +15,7 @@ from couette.config import ModelConfig, RunConfig, spec
 from couette.data import Splits, located, open_data
 from couette.errors import Interrupted
 from couette.recipes.encoding import open_for
-from couette.recipes.reading import as_its_encoder_reads, reading
+from couette.recipes.reading import reading, refuse_idle
 from couette.recipes.session import Event, Session
 from couette.registry import CODECS, RECIPES
 from couette.runs import AUTOENCODER, ENCODER, RunFolder, is_own
@@ -87,7 +87,7 @@ class Staged:
         self.folder = RunFolder(out)
         if not resume:
             self.folder.must_be_new()
-            as_its_encoder_reads(config.text)
+            refuse_idle(config)
         self._stages = staged(config, out) if resume else needed(config)
         self._tell = tell
         self._data: Splits = open_data(

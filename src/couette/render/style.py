@@ -12,6 +12,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -205,6 +206,13 @@ def _known(character: str) -> bool:
 
 
 def _font_file(name: str) -> Path:
+    """A font of matplotlib, which is imported only where that lies elsewhere than usual: for words
+    below a sheet of samples it would take as long as a picture does."""
+    spec = find_spec("matplotlib")
+    for home in spec.submodule_search_locations or () if spec else ():
+        path = Path(home) / "mpl-data" / "fonts" / "ttf" / name
+        if path.is_file():
+            return path
     from matplotlib import get_data_path
 
     return Path(get_data_path()) / "fonts" / "ttf" / name
