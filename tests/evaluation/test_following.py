@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from couette.conditioners import Words
 from couette.config import DiffusionConfig, ModelConfig, SamplingConfig, TextConfig, spec
 from couette.contracts import Cond
-from couette.data.shapes import KINDS, draw, drawn, prompts
+from couette.data.shapes import KINDS, SEEN, compose, draw, drawn, prompts
 from couette.data.tokenizer import Tokenizer
-from couette.evaluation.following import following
+from couette.evaluation.following import following, varied, variety
 from couette.evaluation.report import Followed
 from couette.model import Model, Parts, assemble, build_network
 
@@ -95,3 +96,29 @@ def test_it_says_itself() -> None:
         "Prompts followed by the average (200 of each; heun):",
         "  two: color 99%, both 88%.",
     ]
+    open_ = {"background": 0.5, "size": 0.25, "place": 0.125}
+    more = found.model_copy(update={"varied": open_, "scenes": open_})
+    assert more.lines()[-1].startswith("  Pictures of one prompt differ in background in 50% of")
+
+
+def test_variety_is_counted_by_pairs_of_one_prompt() -> None:
+    one = [("black", "small", 0.2, 0.2), ("black", "large", 0.2, 0.6), ("navy", "large", 0.5, 0.2)]
+    found = varied([one, [("white", None, 0.5, 0.5)]])
+    assert found.background == pytest.approx(2 / 3)
+    assert found.size == pytest.approx(2 / 3)
+    assert found.place == pytest.approx((0.4 + 0.3 + 0.5) / 3)
+    assert varied([one[:1]]) == (0, 0, 0)
+
+
+def test_a_model_that_knows_one_picture_of_a_prompt_has_no_variety() -> None:
+    network = Knowing()
+    for number, (color, shape) in enumerate(SEEN[::25][:2]):
+        (scene,) = compose(range(number, number + 1), kind="one", pairs=[(color, shape)])
+        row = Words(TOKENIZER, LENGTH)([f"a {color} {shape}"])["text"][0]
+        picture = draw([scene], SIDE).permute(0, 3, 1, 2)[0] / 127.5 - 1
+        network.known[tuple(row.tolist())] = picture
+    own, scenes = variety(model(network), count=2, each=8)
+    assert own == (0, 0, 0)
+    assert scenes.background > 0.5 and scenes.size > 0.4 and scenes.place > 0.2
+    untrained, _ = variety(model(), count=2, each=4)
+    assert untrained == (0, 0, 0)

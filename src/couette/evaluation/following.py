@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from math import hypot
+from typing import NamedTuple
 
 from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.data import Progress
-from couette.data.shapes import KINDS, PromptKind, Reading, Tally, judge, prompts, read, tally
+from couette.data.shapes import (
+    KINDS,
+    SEEN,
+    PromptKind,
+    Reading,
+    Tally,
+    compose,
+    judge,
+    prompts,
+    read,
+    tally,
+)
 from couette.errors import InputError
 from couette.generate import pictures
 from couette.model import Model
@@ -55,3 +69,76 @@ def following(
             judge(each.asked, seen) for each, seen in zip(asked, readings, strict=True)
         )
     return found
+
+
+class Variety(NamedTuple):
+    """How much pictures of one prompt differ in what it leaves open.
+
+    background, size: the share of pairs of pictures that differ in it. place: the mean distance
+    between the objects of a pair, in shares of the picture's side.
+    """
+
+    background: float
+    size: float
+    place: float
+
+
+Look = tuple[str | None, str | None, float, float]
+"""What a picture of one object shows: background, size, x, y."""
+
+
+def variety(
+    model: Model,
+    *,
+    count: int = 8,
+    each: int = 24,
+    seed: int = 0,
+    batch: int = 64,
+    sampling: SamplingConfig | None = None,
+    progress: Progress | None = None,
+) -> tuple[Variety, Variety]:
+    """How varied a model draws what prompts leave open: "a red circle", and no more.
+
+    Pictures that show something else than one such object are left out.
+
+    Args:
+        count: prompts, of colours and shapes that are drawn together.
+        each: pictures of each prompt.
+
+    Returns:
+        Of the model's pictures, and of as many scenes as they are drawn to train on.
+
+    Raises:
+        InputError: a model that reads no words.
+    """
+    pairs = SEEN[:: max(1, len(SEEN) // count)][:count]
+    asked = [Ask(words=f"a {color} {shape}") for color, shape in pairs for _ in range(each)]
+    readings: list[Reading] = []
+    for drawn in pictures(model, asked, seed=seed, batch=batch, sampling=sampling):
+        readings += read(drawn)
+        if progress:
+            progress("drawing one prompt again and again", len(readings), len(asked))
+    seen, scenes = [], []
+    for i, pair in enumerate(pairs):
+        looks = []
+        for reading in readings[i * each : (i + 1) * each]:
+            if [(thing.color, thing.shape) for thing in reading.objects] == [pair]:
+                (thing,) = reading.objects
+                looks.append((reading.background, thing.size, thing.x, thing.y))
+        seen.append(looks)
+        made = compose(range(i * each, (i + 1) * each), seed=seed, kind="one", pairs=[pair])
+        scenes.append([(s.background, t.size, t.x, t.y) for s in made for t in s.things])
+    return varied(seen), varied(scenes)
+
+
+def varied(prompts: Iterable[Sequence[Look]]) -> Variety:
+    """The variety of pictures, prompt by prompt; 0 where no prompt has two of them."""
+    pairs = [pair for looks in prompts for pair in combinations(looks, 2)]
+    if not pairs:
+        return Variety(0.0, 0.0, 0.0)
+    count = len(pairs)
+    return Variety(
+        sum(a[0] != b[0] for a, b in pairs) / count,
+        sum(a[1] != b[1] for a, b in pairs) / count,
+        sum(hypot(a[2] - b[2], a[3] - b[3]) for a, b in pairs) / count,
+    )

@@ -15,7 +15,7 @@ from couette.contracts import Ask
 from couette.data import Dataset, Progress, Splits, to_float
 from couette.errors import CouetteError, DataError, InputError, ShapeError, UnknownName
 from couette.evaluation.bits import likelihood as likelihood_of
-from couette.evaluation.following import following
+from couette.evaluation.following import following, variety
 from couette.evaluation.judge import Judge
 from couette.evaluation.levels import loss_by_level
 from couette.evaluation.neighbours import SEARCHED, CopyRule, nearest, rule_from
@@ -237,6 +237,13 @@ class _Evaluation:
             sampling=sampling,
             progress=self.progress,
         )
+        own, scenes = variety(
+            self.models[name],
+            seed=self.seed,
+            batch=self.batch,
+            sampling=sampling,
+            progress=self.progress,
+        )
         return Followed(
             model=name,
             count=count,
@@ -245,6 +252,8 @@ class _Evaluation:
                 kind: {what: each.share for what, each in tallies.items()}
                 for kind, tallies in found.items()
             },
+            varied=own._asdict(),
+            scenes=scenes._asdict(),
         )
 
     @property

@@ -254,19 +254,31 @@ class Followed(Frozen):
     """Whether pictures show what prompts asked for, as `couette.data.shapes` reads them.
 
     count: prompts of each kind, a picture each. shares: by kind of prompt, then by what was asked
-    for ("color", "shape", "both", …; "right" is all of it), in [0, 1].
+    for ("color", "shape", "both", …; "right" is all of it), in [0, 1]. varied, scenes: how much
+    pictures of one prompt differ in what it leaves open, and how much scenes of the data do:
+    "background", "size", in shares of pairs; "place", a distance in shares of the picture's side.
     """
 
     model: str
     count: int
     sampling: str
     shares: Mapping[str, Mapping[str, float]]
+    varied: Mapping[str, float] = {}
+    scenes: Mapping[str, float] = {}
 
     def lines(self) -> list[str]:
         lines = [f"Prompts followed by the {self.model} ({self.count:,} of each; {self.sampling}):"]
         for kind, shares in self.shares.items():
             rest = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
             lines.append(f"  {kind}: {rest}.")
+        if self.varied:
+            own, scenes = self.varied, self.scenes
+            lines.append(
+                "  Pictures of one prompt differ in background in "
+                f"{own['background']:.0%} of pairs (scenes {scenes['background']:.0%}), in size in "
+                f"{own['size']:.0%} ({scenes['size']:.0%}), and lie {own['place']:.2f} of the side "
+                f"apart ({scenes['place']:.2f})."
+            )
         return lines
 
 

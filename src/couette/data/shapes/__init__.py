@@ -20,7 +20,7 @@ So that whether a model does what a prompt asks is measured, not judged by eye:
 """
 
 from couette.data.shapes.asking import Asked, Part
-from couette.data.shapes.composing import Split, compose
+from couette.data.shapes.composing import SEEN, Split, compose
 from couette.data.shapes.drawing import draw
 from couette.data.shapes.judging import Tally, Verdict, judge, tally
 from couette.data.shapes.parsing import understood
@@ -35,6 +35,7 @@ __all__ = [
     "COLORS",
     "HELD_OUT",
     "KINDS",
+    "SEEN",
     "SHAPES",
     "SIZES",
     "Asked",
