@@ -136,7 +136,7 @@ class Scene:
         names: list[int | str] = (
             [self.labels[i % len(self.labels)] for i in range(count)] if (self.labels) else []
         )
-        return ask(self.model, count, names or None, self.sampling, self.prompts)
+        return ask(self.model, count, names or None, self.sampling, self.prompts[:count])
 
     def one_each(self, count: int, of: str) -> list[Ask]:
         """One ask for each of `count` things, such as views.
