@@ -78,3 +78,12 @@ def read_log(path: Path) -> dict[int, str]:
         step, loss = line.split()
         assert found.setdefault(int(step), loss) == loss
     return found
+
+
+def saved(run: Path, to: Path) -> Path:
+    """The model of a run, away from it."""
+    to.mkdir()
+    source = sorted((run / "checkpoints").iterdir())[-1]
+    for name in ("model.json", "average.safetensors", "network.safetensors"):
+        (to / name).write_bytes((source / name).read_bytes())
+    return to

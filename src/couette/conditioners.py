@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -25,7 +26,7 @@ from couette.data.store import (
     write_record,
 )
 from couette.data.tokenizer import Tokens
-from couette.errors import InputError, StorageError, UnknownName
+from couette.errors import InputError, StorageError, UnknownName, WordsCut
 from couette.networks.text import WordEncoder
 from couette.tensors import sent
 
@@ -139,6 +140,22 @@ class Words:
     def features(self) -> int:
         """D, or 0 where tokens are told as they are."""
         return 0 if self.reader is None else self.reader.width
+
+    def read_whole(self, text: str) -> None:
+        """Say what is read of words that are too long.
+
+        Warns:
+            WordsCut: they lose their end.
+        """
+        if self.tokenizer((text,), self.length).cut:
+            last = self.length - 1
+            kept = [w for w, places in self.tokenizer.words(text) if max(places) < last]
+            warnings.warn(
+                f"Of '{text}' only '{' '.join(kept)}' is read: this model reads {self.length} "
+                "tokens, the marks of beginning and end among them (--text.length, in training).",
+                WordsCut,
+                stacklevel=2,
+            )
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> dict[str, Tensor]:
@@ -305,5 +322,5 @@ class Captions:
             for part in self._parts():
                 out[start : start + len(part[_TEXT])] = part[_TEXT].cpu()
                 start += len(part[_TEXT])
-            rows.flush()  # type: ignore[attr-defined]
+            rows.flush()
             write_record(folder, {"shape": list(shape)})

@@ -88,7 +88,15 @@ class CheckpointError(InputError):
     """A saved model or run that is missing, damaged, or of another shape."""
 
 
-class DamagedCheckpoint(UserWarning):
+class Noted(UserWarning):
+    """What a user should know, though the work goes on; commands say it on stderr."""
+
+
+class WordsCut(Noted):
+    """Words that are longer than what the model reads, and lose their end."""
+
+
+class DamagedCheckpoint(Noted):
     """The newest checkpoint of a run is damaged, and an older one is used in its place."""
 
 

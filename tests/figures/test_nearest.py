@@ -5,15 +5,7 @@ from PIL import Image
 
 from couette.errors import DataError, InputError
 from couette.figures import pictures, resolve, topics_for
-
-
-def saved(run: Path, to: Path) -> Path:
-    """The model of a run, away from it."""
-    to.mkdir()
-    source = sorted((run / "checkpoints").iterdir())[-1]
-    for name in ("model.json", "average.safetensors", "network.safetensors"):
-        (to / name).write_bytes((source / name).read_bytes())
-    return to
+from small_runs import saved
 
 
 def test_a_memoriser_is_found_out() -> None:

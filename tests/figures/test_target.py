@@ -5,6 +5,7 @@ import pytest
 from couette.errors import ConfigError, InputError, UnknownName
 from couette.figures import FIGURES, NEEDS, pictures, resolve, topics_for
 from couette.recipes import fit
+from small_runs import saved
 
 
 def test_a_run_is_known_by_its_folder(digits: Path) -> None:
@@ -23,12 +24,7 @@ def test_a_checkpoint_is_its_run_at_that_step(digits: Path) -> None:
 
 
 def test_a_saved_model_by_itself_has_no_log(digits: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "model"
-    alone.mkdir()
-    source = sorted((digits / "checkpoints").iterdir())[-1]
-    for name in ("model.json", "average.safetensors", "network.safetensors"):
-        (alone / name).write_bytes((source / name).read_bytes())
-    target = resolve(str(alone))
+    target = resolve(str(saved(digits, tmp_path / "model")))
     assert target.kind == "model"
     assert "sheet" in topics_for(target)
     assert "loss" not in topics_for(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import couette
 from couette import api
 from couette.config import DataConfig, RunConfig, TextConfig, spec
 from couette.data import open_data
-from couette.errors import CheckpointError, ConfigError, InputError
+from couette.errors import CheckpointError, ConfigError, InputError, WordsCut
 from couette.model import READER, load_encoder, load_model, read_config
 from couette.recipes.reading import reading, refuse_idle
 from couette.runs import RunFolder, find_model
@@ -156,6 +157,16 @@ class TestTold:
             couette.sample(model, **given, toward="x", weight=1.5)
         with pytest.raises(InputError, match="how far to go toward other words"):
             couette.sample(model, **given, weight=0.5)
+
+    def test_words_that_are_too_long_are_said(self, run: Path, clip: Path) -> None:
+        long = "a red picture of a zebra in the snow"
+        with pytest.warns(WordsCut, match="only 'a red picture of a' is read"):
+            couette.sample(run, count=1, prompt=long, steps=2)
+        with pytest.warns(WordsCut):
+            couette.search(clip, long, count=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", WordsCut)
+            couette.sample(run, count=1, prompt="a red picture", steps=2)
 
     def test_words_that_would_change_nothing(self, run: Path) -> None:
         with pytest.raises(InputError, match="changes nothing at guidance 1"):

@@ -15,7 +15,7 @@ from couette.errors import InputError
 from couette.evaluation.retrieval import embed_pictures, embed_texts, nearest_pictures
 from couette.model import load_encoder
 from couette.opening import data_of
-from couette.runs import find_model
+from couette.runs import RunFolder, find_model
 from couette.runtime import choose
 from couette.validation import parse
 
@@ -57,13 +57,18 @@ def search(
         raise InputError('There are no words to search by; give some, as in "a red circle".')
     if count < 1:
         raise InputError(f"The count of pictures is at least 1, not {count}.")
+    own = RunFolder(Path(run)).encoder
+    if RunFolder(own).exists():
+        raise InputError(f"{run} makes pictures; its encoder searches: couette search {own} …")
     runtime = choose(parse(RuntimeConfig, {"device": device}, "the arguments of search"))
     config, network, tokenizer = load_encoder(find_model(Path(run)), runtime=runtime)
     source = data_of(Path(run), config, data, f"couette search {run} WORDS NEWPATH")
     pictures = open_data(source, progress, others=data is not None).train
     index = torch.arange(len(pictures))
     known = embed_pictures(network, pictures, index, runtime, progress=progress)
-    query = embed_texts(network, Words(tokenizer, config.text.length), [words], runtime)[0]
+    reads = Words(tokenizer, config.text.length)
+    reads.read_whole(words)
+    query = embed_texts(network, reads, [words], runtime)[0]
     which, near = nearest_pictures(query, known, count)
     names = tuple(pictures.names[i] if pictures.names else str(i) for i in which.tolist())
     texts = tuple(pictures.texts[i] if pictures.texts else "" for i in which.tolist())

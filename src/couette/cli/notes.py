@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from couette.errors import DamagedCheckpoint
+from couette.errors import Noted
 
 
 @contextmanager
 def heard() -> Iterator[list[str]]:
-    """Say each `DamagedCheckpoint` once on stderr; what was said is in the list that is given."""
+    """Say each `Noted` once on stderr; what was said is in the list that is given."""
     notes: list[str] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("always", DamagedCheckpoint)
+        warnings.simplefilter("always", Noted)
         others = warnings.showwarning
 
         def say(message: Warning | str, category: type[Warning], *rest: Any) -> None:
-            if not issubclass(category, DamagedCheckpoint):
+            if not issubclass(category, Noted):
                 others(message, category, *rest)
             elif str(message) not in notes:
                 notes.append(str(message))

@@ -177,7 +177,7 @@ def _write(name: str, loading: _Loading, shape: tuple[int, ...], folder: Path) -
     train, test, record = loading.decode(pixels)
     height, width, channels = record["look"]
     if len(test):
-        held = store.created(folder / "test", (len(test), height, width, channels))
+        held: store.Pixels = store.created(folder / "test", (len(test), height, width, channels))
         for row, source in enumerate(test):
             held[row] = pixels[source][..., :channels]
     else:

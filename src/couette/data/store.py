@@ -137,7 +137,7 @@ def mapped(path: Path, shape: tuple[int, ...]) -> Pixels:
     return np.memmap(path, np.uint8, "r", shape=shape)
 
 
-def created(path: Path, shape: tuple[int, ...]) -> Pixels:
+def created(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """A new file of raw bytes as a writable array; its room on the disk is taken at once."""
     size = math.prod(shape)
     with path.open("wb") as file:

@@ -40,6 +40,9 @@ def alike(
     runtime = choose(target.runtime)
     average = target.average
     config, network, tokenizer = load_encoder(target.saved, average=average, runtime=runtime)
-    found = embed_texts(network, Words(tokenizer, config.text.length), list(text), runtime)
+    reads = Words(tokenizer, config.text.length)
+    for each in text:
+        reads.read_whole(each)
+    found = embed_texts(network, reads, list(text), runtime)
     image = matrix(cosines(found).numpy(), text, text, title="cosine of the embeddings", high=1.0)
     return [still("alike", image)]

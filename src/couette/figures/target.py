@@ -79,8 +79,6 @@ class Target:
         weights: the folder that the model is loaded from, where it is not the run's newest.
         average: whether the running average of the weights is used, where there is one.
         runtime: where a model runs.
-        told_data: whether it is known which data go with a saved model: those that were named
-            beside it, or those that the package's own was trained on.
         other_data: whether data were named beside a model, to be brought to its size.
     """
 
@@ -92,7 +90,6 @@ class Target:
     average: bool = True
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     fit: Fit | None = None
-    told_data: bool = False
     other_data: bool = False
 
     @property
@@ -104,8 +101,10 @@ class Target:
 
     @property
     def has_data(self) -> bool:
-        """Whether there are data to draw from."""
-        return "data" in _HELD[self.kind] or self.told_data
+        """Whether there are data to draw from: a saved model has those that are named beside it,
+        the package's own those that it was trained on."""
+        own = self.kind == "model" and packaged(self.given) is not None
+        return "data" in _HELD[self.kind] or self.other_data or own
 
     @property
     def run(self) -> RunFolder:
@@ -288,9 +287,9 @@ def resolve(
         CouetteError: what is there can't be read.
     """
     found = _find(given)
-    config, told = found.config, found.kind in ("model", "foreign")
-    told = told and (data is not None or packaged(found.given) is not None)
-    if told or (data is not None and found.kind == "run"):
+    config = found.config
+    other = data is not None and found.kind in ("run", "model", "foreign")
+    if other or (found.kind == "model" and packaged(found.given) is not None):
         run = found.folder
         where = run.model_folder() if found.weights is None and run else found.weights
         held = describe(found.given) if where is None else read_config(where)
@@ -307,8 +306,7 @@ def resolve(
         average,
         runtime or RuntimeConfig(),
         fit,
-        told,
-        data is not None and found.kind in ("run", "model", "foreign"),
+        other,
     )
 
 

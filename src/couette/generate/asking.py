@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from couette.conditioners import NO_WORDS, Labels
+from couette.conditioners import NO_WORDS, Labels, Words
 from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.errors import InputError
@@ -39,6 +39,9 @@ def ask(
     Raises:
         InputError: no pictures, an unknown label, not one label per picture, words for a model
             that reads none, or a weight outside 0 to 1 or with nothing to go toward.
+
+    Warns:
+        WordsCut: words longer than what the model reads.
     """
     if weight is not None and toward is None:
         raise InputError("A weight says how far to go toward other words; give those, too.")
@@ -51,6 +54,9 @@ def ask(
     if model.conditioner.words is None:
         raise InputError(NO_WORDS)
     _no_more(prompts, "prompts", count)
+    if isinstance(model.conditioner.words, Words):
+        for each in dict.fromkeys((*prompts, toward or "")):
+            model.conditioner.words.read_whole(each)
     prompts = prompts or [""]
     asked = [each._replace(words=prompts[i % len(prompts)]) for i, each in enumerate(asked)]
     if toward is None:

@@ -118,7 +118,7 @@ def reading(config: TextConfig, data: Dataset, own: Path, checkpoint: Path | Non
     return Read(tokenizer, length, reader, described, pretrained, tuple(notes))
 
 
-def refuse_idle(given: RunConfig) -> None:
+def refuse_idle(run: RunConfig) -> None:
     """Refuse settings of what is read and how that would change nothing.
 
     Raises:
@@ -126,11 +126,11 @@ def refuse_idle(given: RunConfig) -> None:
             length, vocabulary or tokenizer that is not the encoder's.
         CheckpointError: what is named is no model.
     """
-    config = given.text
-    reads = config.encoder != "none" and given.objective.name in ("diffusion", "contrastive")
-    if given.data.captions and not reads:
+    config = run.text
+    reads = config.encoder != "none" and run.objective.name in ("diffusion", "contrastive")
+    if run.data.captions and not reads:
         raise ConfigError(
-            f"The recipe '{given.recipe}' reads no captions, so that --data.captions would change "
+            f"The recipe '{run.recipe}' reads no captions, so that --data.captions would change "
             "nothing; leave it out, or take --recipe text-to-pixels, text-to-image or clip."
         )
     if config.run is not None and config.encoder in ("none", "learned"):

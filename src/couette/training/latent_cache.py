@@ -101,5 +101,5 @@ class LatentCache:
                     out[index, view] = torch.cat(parts, 1).to("cpu", torch.float16)
                 if progress:
                     progress("encoding", int(index[-1]) + 1, len(data))
-            rows.flush()  # type: ignore[attr-defined]
+            rows.flush()
             write_record(folder, {"shape": list(self._shape)})
