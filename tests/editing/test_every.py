@@ -71,7 +71,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
         "pixels": Case(api.load(plain.path), {}),
         "classes": Case(api.load(classes.path), {"label": ("1", "2"), "guidance": 2.0}),
         "words": Case(
-            api.load(out / "words"), {"prompt": ("a red picture", "a blue one"), "guidance": 2.0}
+            api.load(out / "words"),
+            {"prompt": ("a red picture", "a blue picture"), "guidance": 2.0},
         ),
     }
 
