@@ -53,7 +53,8 @@ Cond = Mapping[str, Tensor]
 number of classes itself means "none"; "x0" (B, C, H, W), the network's own last prediction, left
 out where there is none yet; "perturb" (B,) bool, rows whose self-attention is replaced by the
 identity; "text" (B, L) int64 tokens or (B, L, D) features of them, and "text_mask" (B, L) bool,
-False for padding; "pooled" (B, D), one vector of features for all the words. An empty caption means
+False for padding; "read" (B, L, D) and "gist" (B, D), what the network's own reader has made of
+them before; "pooled" (B, D), one vector of features for all the words. An empty caption means
 "none". "image" (B, C, H, W), a picture to make a sharper one from, and "image_noise" (B,), how
 noisy it is, as the network counts; "mask" (B, 1, H, W), 1 where a picture is to be filled in, and
 "masked" (B, C, H, W), the rest of it, as the codec encodes it."""

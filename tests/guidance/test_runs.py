@@ -184,3 +184,15 @@ class TestFlags:
         assert plain.sampling.guider == base.sampling.guider
         with pytest.raises(UnknownName, match="did you mean 'apg'"):
             parse_config(base, "train", normal_flags(["--guider", "agp"]), {})
+
+
+def test_a_guide_reads_the_words_itself(tmp_path: Path) -> None:
+    """What one network has made of them, another of another width could not take."""
+    for name, width in (("good", 16), ("bad", 8)):
+        settings = {**SMALL, "network": f"unet:size=tiny,width={width}"}
+        settings["data"] = {**SMALL["data"], "captions": ("a {word}",)}
+        run = session(tmp_path / name, settings, recipe="text-to-pixels", length={"steps": 2})
+        losses(run)
+    auto = spec("auto", run=str(tmp_path / "bad"))
+    told = drawn(tmp_path / "good", prompt="a one", count=1, guidance=2.0, guider=(auto,))
+    assert told.isfinite().all()

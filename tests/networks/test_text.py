@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from couette.contracts import Sizes, TextSizes
 from couette.errors import ConfigError, ShapeError
+from couette.networks.dit import DiT
 from couette.networks.layers import attend, head_norm, turned
+from couette.networks.recalling import Recalling
 from couette.networks.text import CrossAttention, Reader, tapped
 from couette.networks.unet import UNet
 
@@ -190,3 +192,33 @@ class TestTapped:
             with tapped(network, lambda where, weights: weights * 0):
                 changed = network(x, torch.zeros(2), cond)
         assert (plain - changed).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["unet", "dit", "joint", "recalling"])
+def test_words_read_before_give_the_same_picture(kind: str) -> None:
+    """To the bit, and without the reader."""
+    sizes = Sizes(1, 16, 16, text=WORDS)
+    network: nn.Module
+    if kind == "unet":
+        network = unet()
+    elif kind == "recalling":
+        network = Recalling(lambda sizes: UNet(sizes, size="tiny", width=16), sizes)
+    else:
+        words = "joint" if kind == "joint" else "cross"
+        network = DiT(sizes, patch=4, width=32, depth=2, words=words)
+    for parameter in network.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    network.eval()
+    x, times, cond = torch.randn(2, 1, 16, 16), torch.zeros(2), told()
+    with torch.no_grad():
+        expected = network(x, times, cond)
+        read = network.read_once(cond)
+        for parameter in (p for name, p in network.named_parameters() if "reader" in name):
+            parameter.fill_(torch.nan)
+        found = network(x, times, {**cond, **read})
+    assert torch.equal(found, expected)
+
+
+def test_a_network_that_reads_no_words_has_nothing_to_remember() -> None:
+    assert unet(text=None).read_once({}) == {}

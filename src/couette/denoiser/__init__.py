@@ -21,6 +21,7 @@ from couette.denoiser.build import (
     build_denoiser,
     restored,
     target,
+    unread,
 )
 from couette.denoiser.classifier import NoisyClassifier
 from couette.denoiser.parameterizations import edm, eps, flow, regular, score, singular, v, x0
@@ -47,6 +48,7 @@ __all__ = [
     "score",
     "singular",
     "target",
+    "unread",
     "times",
     "told",
     "v",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from couette.contracts import (
     Told,
 )
 from couette.errors import ConfigError, ShapeError
+from couette.networks.text import READ
 from couette.registry import PARAMETERIZATIONS, SCHEDULES, TOLD
 from couette.runtime import Runtime
 from couette.schedules import Mixture, entries
@@ -80,6 +83,18 @@ class Denoiser:
         output, between = output.chunk(2, dim=1)
         return output, (between + 1) / 2
 
+    @torch.no_grad()
+    def read(self, cond: Cond) -> dict[str, Tensor]:
+        """`cond`, and what the network makes of its words: told so, it does not read them again.
+
+        For this denoiser alone: others are told `unread` of it.
+        """
+        read: Callable[[Cond], Cond] | None = getattr(self.network, "read_once", None)
+        if read is None:
+            return {**cond}
+        with self.runtime.autocast():
+            return {**cond, **read(cond)}
+
     def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> Prediction:
         """Predict x0.
 
@@ -92,6 +107,11 @@ class Denoiser:
         scalings = self.parameterization(level)
         output, mix = self.raw(x, t, level, scalings, cond)
         return Prediction(restored(scalings, x, output), mix=mix)
+
+
+def unread(cond: Cond) -> dict[str, Tensor]:
+    """`cond` as it was before a network had read its words."""
+    return {key: rows for key, rows in cond.items() if key not in READ}
 
 
 def restored(scalings: Scalings, x: Tensor, output: Tensor) -> Tensor:

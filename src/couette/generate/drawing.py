@@ -200,7 +200,13 @@ def told(
     found = labels(asked)
     if labels is not model.conditioner:
         found |= model.conditioner([each._replace(label=None) for each in asked])
-    return {key: sent(value, model.denoiser.runtime.device) for key, value in found.items()}
+    return _read(model, found)
+
+
+def _read(model: Model, told: Cond) -> dict[str, Tensor]:
+    """What is told, on the model's device, its words read once for all evaluations."""
+    denoiser = model.denoiser
+    return denoiser.read({key: sent(rows, denoiser.runtime.device) for key, rows in told.items()})
 
 
 def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
@@ -209,7 +215,6 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
     Raises:
         InputError: guidance that the model can't be given.
     """
-    device = model.denoiser.runtime.device
     if sampling.negative and model.conditioner.words is None:
         raise InputError(NO_WORDS)
     if sampling.negative and sampling.guidance == 1:
@@ -221,7 +226,7 @@ def guided(model: Model, sampling: SamplingConfig, count: int) -> Denoise:
     learned = model.config.diffusion.drop > 0 or not untold
     terms = Terms(
         sampling.guidance,
-        {key: sent(value, device) for key, value in untold.items()} if learned else None,
+        _read(model, untold) if learned else None,
         partial(guide_for, model),
         partial(classifier_for, model),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from couette.contracts import Cond, Denoise
+from couette.denoiser import unread
 from couette.guidance.contrast import Contrast, Guided, Terms
 from couette.registry import GUIDANCE
 
@@ -24,7 +25,7 @@ class Autoguided(Guided):
 
     def contrast(self, x: Tensor, t: Tensor, cond: Cond) -> Contrast:
         good = self.denoise(x, t, cond)
-        return Contrast(good.x0, self.guide(x, t, cond).x0, self.scale, mix=good.mix)
+        return Contrast(good.x0, self.guide(x, t, unread(cond)).x0, self.scale, mix=good.mix)
 
 
 @GUIDANCE.register("auto")

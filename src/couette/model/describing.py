@@ -136,7 +136,9 @@ class Unfilled(TorchFunctionMode):
     For those without memory torch would import its compiler, which takes longer than a picture.
     """
 
-    _DRAWING = frozenset({"normal_", "uniform_", "trunc_normal_"})
+    _DRAWING = frozenset(
+        {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_"}
+    )
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None

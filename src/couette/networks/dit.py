@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from couette.contracts import Cond, Sizes
 from couette.networks.common import label, refuse_unknown, unmixed
 from couette.networks.layers import attend, places
-from couette.networks.text import Reader, heads_of, words_of
+from couette.networks.text import READ, Reader, heads_of, read_words, words_read
 from couette.networks.unet import Embedding
 from couette.registry import NETWORKS
 from couette.runtime import Repeated
@@ -69,6 +69,7 @@ class DiT(nn.Module):
         self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.leave = zeroed(nn.Linear(width, sizes.outputs * patch**2))
         wanted = {"label": sizes.classes, "perturb": True, "text": told, "text_mask": told}
+        wanted |= dict.fromkeys(READ, told)
         self.wants = frozenset(key for key, there in wanted.items() if there)
 
     def forward(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor:
@@ -81,7 +82,7 @@ class DiT(nn.Module):
         height, width = x.shape[-2:]
         text = mask = gist = None
         if self.reader is not None:
-            text, mask, gist = self.reader(*words_of(cond))
+            text, mask, gist = words_read(self.reader, cond)
         emb = self.embedding(told, label(cond) if "label" in self.wants else None, gist)
         x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch))
         h = F.pixel_unshuffle(x, self.patch).permute(0, 2, 3, 1)  # (B, H/p, W/p, p²·C)
@@ -96,6 +97,10 @@ class DiT(nn.Module):
         h = self.leave(torch.addcmul(shift, self.norm(h), scale + 1))
         h = h.reshape(h.shape[0], rows, columns, -1).permute(0, 3, 1, 2)
         return F.pixel_shuffle(h, self.patch)[..., :height, :width]
+
+    def read_once(self, cond: Cond) -> Cond:
+        """What of `cond` need not be worked out again while it stays the same: the words, read."""
+        return read_words(self.reader, cond)
 
 
 class Half(nn.Module):

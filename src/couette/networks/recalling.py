@@ -42,3 +42,9 @@ class Recalling(nn.Module):
         recalled = rest.pop("x0", torch.zeros_like(x)).to(x)
         result: Tensor = self.network(torch.cat((x, recalled), 1), told, rest)
         return result
+
+    def read_once(self, cond: Cond) -> Cond:
+        """As the network within has it."""
+        inner = getattr(self.network, "read_once", None)
+        found: Cond = {} if inner is None else inner(cond)
+        return found

@@ -48,6 +48,10 @@ def words_of(cond: Cond) -> tuple[Tensor, Tensor]:
     return cond["text"], cond["text_mask"]
 
 
+READ = frozenset({"read", "gist"})
+"""What a network may be told of words that it has read before, see `read_words`."""
+
+
 class TextBlock(Repeated):
     """Attention among the tokens, then a perceptron on each; both residual, with the norms first
     (Vaswani et al. 2017; Xiong et al. 2020).
@@ -170,6 +174,23 @@ class Reader(WordEncoder):
     @property
     def _expected(self) -> str:
         return "" if self.sizes.vocabulary else f" of {self.sizes.width} features"
+
+
+def read_words(reader: Reader | None, cond: Cond) -> dict[str, Tensor]:
+    """What `words_read` need not ask the reader again; nothing where there is none."""
+    if reader is None:
+        return {}
+    read, _, gist = reader(*words_of(cond))
+    return {"read": read, "gist": gist}
+
+
+def words_read(reader: Reader, cond: Cond) -> tuple[Tensor, Tensor, Tensor]:
+    """What the reader makes of the words, as it gives it, or what it made of them before."""
+    text, mask = words_of(cond)
+    if "read" in cond:
+        return cond["read"], mask[:, None, None], cond["gist"]
+    found: tuple[Tensor, Tensor, Tensor] = reader(text, mask)
+    return found
 
 
 class CrossAttention(nn.Module):

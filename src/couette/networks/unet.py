@@ -23,7 +23,16 @@ from couette.errors import ConfigError
 from couette.networks.common import label, refuse_unknown, unmixed
 from couette.networks.embeddings import FourierFeatures, log_spaced
 from couette.networks.layers import ChannelNorm, Place, attend, head_norm, places
-from couette.networks.text import WAVES, CrossAttention, Positions, Reader, heads_of, words_of
+from couette.networks.text import (
+    READ,
+    WAVES,
+    CrossAttention,
+    Positions,
+    Reader,
+    heads_of,
+    read_words,
+    words_read,
+)
 from couette.registry import NETWORKS
 from couette.runtime import Repeated
 
@@ -138,6 +147,7 @@ class UNet(nn.Module):
         attends = any(isinstance(part, Attention) for part in self.modules())
         told = sizes.text is not None
         wanted = {"label": sizes.classes, "perturb": attends, "text": told, "text_mask": told}
+        wanted |= dict.fromkeys(READ, told)
         self.wants = frozenset(key for key, there in wanted.items() if there)
 
     def forward(self, x: Tensor, told: Tensor, cond: Cond) -> Tensor:
@@ -154,7 +164,7 @@ class UNet(nn.Module):
         height, width = x.shape[-2:]
         words, gist = None, None
         if self.reader is not None:
-            text, mask, gist = self.reader(*words_of(cond))
+            text, mask, gist = words_read(self.reader, cond)
             words = text, mask
         emb = self.embedding(told, label(cond) if "label" in self.wants else None, gist)
         h = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
@@ -162,6 +172,10 @@ class UNet(nn.Module):
         h = self.level(h, emb, cond.get("perturb"), words)
         h = self.leave(F.silu(self.norm(h)))
         return F.pixel_shuffle(h, self.patch)[..., :height, :width]
+
+    def read_once(self, cond: Cond) -> Cond:
+        """What of `cond` need not be worked out again while it stays the same: the words, read."""
+        return read_words(self.reader, cond)
 
     def reusing(self, every: int) -> Reuse | None:
         """A memory of the lower levels for one run; None where there is but one level."""
