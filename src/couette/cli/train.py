@@ -19,7 +19,7 @@ from couette.config import RunConfig
 from couette.errors import InputError
 from couette.recipes import RECIPES, Session, Staged
 from couette.recipes.fitting import AUTO
-from couette.recipes.stages import needed, rest, sharing
+from couette.recipes.stages import model_share, needed, sharing
 from couette.recipes.using import commands
 from couette.runs import RunFolder, step_of
 
@@ -161,7 +161,7 @@ def _few(session: Session) -> str | None:
     steps["model"] = session.trainer.step
     if min(steps.values()) >= _FEW:
         return None
-    minutes = max(2, round(4 * session.trainer.plan.seconds / 60 / rest(stages)))
+    minutes = max(2, round(4 * session.trainer.plan.seconds / 60 / model_share(stages)))
     if not stages:
         return (
             f"Only {_steps(session.trainer.step)}: expect noise. Go on up to {minutes} minutes in "

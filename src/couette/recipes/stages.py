@@ -64,12 +64,12 @@ def _runs(config: RunConfig) -> dict[str, str | None]:
 
 def sharing(stages: Sequence[str]) -> str:
     """How a run with these stages shares its length, in words."""
-    shares = {name: SHARES[name] for name in stages} | {"model": rest(stages)}
+    shares = {name: SHARES[name] for name in stages} | {"model": model_share(stages)}
     parts = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     return f"--minutes are shared: {parts}. --steps and --epochs are those of each stage."
 
 
-def rest(stages: Sequence[str]) -> float:
+def model_share(stages: Sequence[str]) -> float:
     """What of the minutes the model itself gets after these stages."""
     return 1 - sum(SHARES[name] for name in stages)
 
@@ -220,4 +220,4 @@ def _shortened(config: RunConfig, stages: tuple[str, ...]) -> RunConfig:
     minutes = config.training.minutes
     if minutes is None:
         return config
-    return config.replace(training={"minutes": minutes * rest(stages)})
+    return config.replace(training={"minutes": minutes * model_share(stages)})
