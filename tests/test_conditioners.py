@@ -73,6 +73,13 @@ class TestConditioning:
         assert torch.equal(told["text"][0], told["text"][1])
         assert told.keys() == {"text", "text_mask"}
 
+    def test_a_label_for_a_model_that_reads_words_instead(self) -> None:
+        for words, said in ((WORDS, '--prompt "a three"'), (None, "trained without labels")):
+            with pytest.raises(InputError, match=said):
+                Conditioning((), words).find("3")
+            with pytest.raises(InputError, match=said):
+                Conditioning((), words)([Ask(3)])
+
     def test_words_for_a_model_without(self) -> None:
         with pytest.raises(InputError, match="trained without captions"):
             Conditioning(("cat",))([Ask(words="a red circle")])

@@ -34,6 +34,11 @@ NO_WORDS = (
     "This model was trained without captions, so it can't be told words; leave out --prompt and "
     "--negative, or train one with --recipe text-to-image."
 )
+NO_LABELS = "This model was trained without labels; leave out --label."
+WORDS_INSTEAD = (
+    "This model reads words and knows no labels; leave out --label, and say what to draw as its "
+    'captions do: for --label 3, say, --prompt "a three".'
+)
 NO_PICTURES = (
     "This model works from no other picture; leave it out, or use one that fills in or enlarges "
     "pictures."
@@ -47,6 +52,9 @@ class Labels:
         classes: the names, in the order of the labels; empty for a model without classes.
     """
 
+    lacking = NO_LABELS
+    """What to say where a label is asked for and there are no classes."""
+
     def __init__(self, classes: Sequence[str] = ()) -> None:
         self.classes = tuple(classes)
 
@@ -59,7 +67,7 @@ class Labels:
         labels = [ask.label for ask in asked]
         given = [label for label in labels if label is not None]
         if given and not self.classes:
-            raise InputError("This model was trained without labels; leave out --label.")
+            raise InputError(self.lacking)
         for label in given:
             if not 0 <= label < len(self.classes):
                 raise InputError(
@@ -79,7 +87,7 @@ class Labels:
             UnknownName: no such class; the nearest is named.
         """
         if not self.classes:
-            raise InputError("This model was trained without labels; leave out --label.")
+            raise InputError(self.lacking)
         if name in self.classes:
             return self.classes.index(name)
         if name.isdecimal() and int(name) < len(self.classes):
@@ -190,6 +198,8 @@ class Conditioning(Labels):
     ) -> None:
         super().__init__(classes)
         self.words, self.pictures = words, pictures
+        if words is not None:
+            self.lacking = WORDS_INSTEAD
 
     def __call__(self, asked: Sequence[Ask]) -> dict[str, Tensor]:
         """What `Labels`, `words` and `pictures` make of it.

@@ -68,6 +68,11 @@ class RunFolder:
         self.encoder = path / ENCODER
         self.autoencoder = path / AUTOENCODER
 
+    def stages(self) -> dict[str, RunFolder]:
+        """The runs in this one's folder that it needed first, by what they made."""
+        found = {name: RunFolder(self.path / name) for name in (ENCODER, AUTOENCODER)}
+        return {name: run for name, run in found.items() if run.exists()}
+
     def exists(self) -> bool:
         return self.config_path.exists()
 

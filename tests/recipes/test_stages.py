@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import couette
 from couette import api
+from couette.cli import main
 from couette.config import spec
 from couette.data import open_data
 from couette.errors import CheckpointError, ConfigError, DataError, InputError
@@ -199,3 +201,36 @@ def test_it_says_where_it_is(data: Path, tmp_path: Path) -> None:
     assert run.notes()[0] == "Stage 1 of 3: the encoder."
     headings = [event.notes[0] for event in run.run() if isinstance(event, Began)]
     assert headings == ["Stage 2 of 3: the autoencoder.", "Stage 3 of 3: the model."]
+
+
+def at_its_end(out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, list[list[str]]]:
+    """What a run says that goes on to its end, and the commands that it names last."""
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--out", str(out), "--resume"])
+    said = capsys.readouterr().out
+    return said, [shlex.split(line)[1:] for line in said.partition("Next:")[2].splitlines()]
+
+
+def test_what_to_do_next(
+    whole: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Few steps of a stage are mended by beginning anew; the prompt to try is a caption."""
+    out = tmp_path / "a run"
+    shutil.copytree(whole, out)
+    shutil.rmtree(out / "checkpoints")
+    (out / "run.json").unlink()
+    said, commands = at_its_end(out, capsys)
+    assert "Few steps (encoder 3, autoencoder 3, model 3): expect noise." in said
+    assert "keeps its encoder and autoencoder" in said
+    longer = ["--recipe", "text-to-image", "--out", f"{out}-longer", "--minutes", "2"]
+    assert shlex.join(["couette", "train", str(data), *longer]) in said
+    assert commands == [
+        ["sample", str(out), "--count", "16", "--prompt", "a red picture"],
+        ["show", str(out)],
+        ["eval", str(out)],
+        ["search", f"{out}/encoder", "a red picture"],
+        ["show", f"{out}/autoencoder"],
+        ["eval", f"{out}/autoencoder"],
+    ]
+    card = RunFolder(out).card.read_text(encoding="utf-8")
+    assert all(shlex.join(["couette", *each]) in card for each in commands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shlex
 import sys
@@ -14,9 +15,13 @@ from pydantic import Field
 from couette import api
 from couette.cli.display import Display
 from couette.cli.options import ALIASES, normal_flags, parse_config, take_flag, told
+from couette.config import RunConfig
 from couette.errors import InputError
-from couette.recipes import Session, Staged
-from couette.runs import RunFolder
+from couette.recipes import RECIPES, Session, Staged
+from couette.recipes.fitting import AUTO
+from couette.recipes.stages import model_share, needed, sharing
+from couette.recipes.using import commands
+from couette.runs import RunFolder, step_of
 
 HELP = """couette train [DATA] [--recipe NAME] [--out RUN] [--steps N | --epochs E | --minutes M] …
 
@@ -25,6 +30,9 @@ choose one. Every setting of the recipe is a flag, listed below with its value i
 Parts are chosen by name, and their own settings follow: --network unet --network.width 64; so are
 --schedule, --parameterization, --weighting, --sampler, --threshold, --codec and --diffusion.told
 and .times; --guider takes one or more, as interval:low=0.2 apg (`couette list` shows the names).
+
+`couette export --format diffusers` takes runs of --recipe ddpm, and others with --network unet2d
+and a schedule that diffusers has (docs/exports.md); none that reads captions. ONNX takes any.
 """
 
 _FEW = 150
@@ -69,9 +77,9 @@ def prepare(arguments: list[str]) -> tuple[Session | Staged, bool]:
     data, flags = _data(normal_flags(arguments))
     recipe, flags = take_flag(flags, "recipe")
     resume = "--resume" in flags
-    if "-h" in flags or "--help" in flags:
-        print(f"{HELP}\n{told(ALIASES)}\n")
     base = _base(flags, resume, recipe, data)
+    if "-h" in flags or "--help" in flags:
+        print(f"{HELP}\n{told(ALIASES)}\n\n{_about(base, flags)}\n")
     config, found = parse_config(base, "train", flags, _EXTRA)
     # Parts come back with all their settings: what no flag changes must not look changed.
     before = parse_config(base, "train", [], _EXTRA)[0] if resume else base
@@ -96,16 +104,6 @@ def prepare(arguments: list[str]) -> tuple[Session | Staged, bool]:
     return session, found["as_json"]
 
 
-_USES = {
-    "autoencoder": "couette eval {run}\n       couette train DATA --codec latent:run={run}",
-    "contrastive": 'couette search {run} "a red circle"\n       couette eval {run}\n'
-    "       couette train DATA --recipe text-to-image --text.encoder clip --text.run {run}",
-    "classifier": "couette sample MODEL --guider classifier:run={run} --label 0 --guidance 2\n"
-    "       couette show MODEL gradients --classifier {run}",
-}
-"""What to type with models that draw nothing by themselves."""
-
-
 def _base(flags: list[str], resume: bool, recipe: str | None, data: str | None) -> Any:
     """The settings that flags are laid over: the run's own when it goes on, else the recipe's."""
     out, _ = take_flag(flags, "out")
@@ -124,31 +122,62 @@ def _data(arguments: list[str]) -> tuple[str | None, list[str]]:
     return source, rest
 
 
+def _about(base: RunConfig, flags: list[str]) -> str:
+    """What the help says of the recipe beside its flags."""
+    lines = [f"The recipe {base.recipe}:\n{inspect.getdoc(RECIPES[base.recipe])}"]
+    if stages := needed(base):
+        lines.append(sharing(stages))
+    if base.network.name == AUTO and "--network" not in flags:
+        lines.append(
+            "Its network is sized from the data; the run says how when it begins. The flags of one "
+            f"by name:\ncouette train --recipe {base.recipe} --network unet --help"
+        )
+    return "\n\n".join(lines)
+
+
 def _closing(session: Session | Staged, as_json: bool) -> None:
     """Where the pictures are, and what to type next."""
-    path, step = session.folder.path, session.trainer.step
+    if isinstance(session, Staged):
+        session = session.session
+    step = session.trainer.step
     if as_json:
-        print(json.dumps({"event": "done", "path": str(path), "step": step}), flush=True)
+        path = str(session.folder.path)
+        print(json.dumps({"event": "done", "path": path, "step": step}), flush=True)
         return
-    steps = "1 step" if step == 1 else f"{step:,} steps"
-    run = shlex.quote(str(path))
-    if step < _FEW:
-        more = max(2, round(4 * session.trainer.plan.seconds / 60))
-        print(
-            f"\nOnly {steps}: expect noise. Go on up to {more} minutes in all with\n"
-            f"       couette train --out {run} --resume --minutes {more}\n"
-            "or begin anew with a smaller --resolution or --batch."
+    if few := _few(session):
+        print(f"\n{few}")
+    print(f"\nTrained {_steps(step)}. Pictures: {session.folder.samples}")
+    print("Next:  " + "\n       ".join(commands(session)))
+
+
+def _few(session: Session) -> str | None:
+    """What to say of few steps, of the run or of those in its folder that it needed first.
+
+    The model holds what those made as it was when it began, whatever becomes of their folders.
+    """
+    folder, config = session.folder, session.config
+    steps = {name: step_of(kept) for name, run in folder.stages().items() if (kept := run.newest())}
+    stages = list(steps)
+    steps["model"] = session.trainer.step
+    if min(steps.values()) >= _FEW:
+        return None
+    minutes = max(2, round(4 * session.trainer.plan.seconds / 60 / model_share(stages)))
+    if not stages:
+        return (
+            f"Only {_steps(session.trainer.step)}: expect noise. Go on up to {minutes} minutes in "
+            f"all with\n       couette train --out {shlex.quote(str(folder.path))} --resume "
+            f"--minutes {minutes}\nor begin anew with a smaller --resolution or --batch."
         )
-    kind = session.config.objective.name
-    if kind in _USES:
-        print(f"\nTrained {steps}. Pictures: {session.folder.samples}")
-        print("Next:  " + _USES[kind].format(run=run))
-        return
-    label = "40 --label each" if session.model_config.classes else "16"
-    print(
-        f"\nTrained {steps}. Pictures: {session.folder.samples}\n"
-        f"Next:  couette sample {run} --count {label}\n"
-        f"       couette show {run}\n"
-        f"       couette eval {run}",
-        file=sys.stdout,
+    again = ["couette", "train", config.data.source, "--recipe", config.recipe]
+    again += ["--out", f"{folder.path}-longer", "--minutes", str(minutes)]
+    counts = ", ".join(f"{name} {count:,}" for name, count in steps.items())
+    return (
+        f"Few steps ({counts}): expect noise. The model keeps its {' and '.join(stages)}\n"
+        "as they are, whatever is trained in their folders; --resume trains the model alone. To\n"
+        "train all of them longer, begin anew, with what other flags this run had:\n"
+        f"       {shlex.join(again)}"
     )
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count:,} steps"

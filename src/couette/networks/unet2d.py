@@ -219,14 +219,15 @@ class UpBlock(nn.Module):
 
 @NETWORKS.register("unet2d")
 class UNet2D(nn.Module):
-    """Diffusers' UNet2DModel: weights go both ways by `load_state_dict`.
+    """Diffusers' UNet2DModel: the one to train for `couette export --format diffusers`.
 
-    A DDPM U-Net (Ho et al. 2020, arXiv 2006.11239, appendix B). The defaults are the Hugging Face
-    diffusion course's network, 1,707,009 parameters for one channel. Where there are classes,
-    diffusers' `num_class_embeds` is their number plus one; the last row is "none". A level with as
-    many groups as channels (the finest one of the defaults) normalizes away the time that its
-    blocks have just added: that is how the course's network is, and its other levels are told. When
-    to use it: to take weights from diffusers, or to hand them back.
+    Weights go both ways by `load_state_dict`. A DDPM U-Net (Ho et al. 2020, arXiv 2006.11239,
+    appendix B). The defaults are the Hugging Face diffusion course's network, 1,707,009 parameters
+    for one channel. Where there are classes, diffusers' `num_class_embeds` is their number plus
+    one; the last row is "none". A level with as many groups as channels (the finest one of the
+    defaults) normalizes away the time that its blocks have just added: that is how the course's
+    network is, and its other levels are told. When to use it: to take weights from diffusers, or to
+    hand them back.
 
     Args:
         sizes: the pictures; both sides must be multiples of 2^(levels − 1).

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from couette.config import ModelConfig
+from couette.recipes.using import commands
 
 if TYPE_CHECKING:
     from couette.recipes.session import Session
@@ -14,35 +14,16 @@ if TYPE_CHECKING:
 _KINDS = {
     "diffusion": (
         "A diffusion model",
-        """```
-couette sample {run} --count 16
-couette eval {run}
-```
-Samples may repeat training pictures; `couette eval` shows each beside its nearest one.""",
+        "Samples may repeat training pictures; `couette eval` shows each beside its nearest one.",
     ),
-    "autoencoder": (
-        "An autoencoder",
-        """```
-couette train DATA --codec latent:run={run}
-```""",
-    ),
-    "contrastive": (
-        "An encoder of pictures and words",
-        """```
-couette search {run} "a cat" DATA
-couette train DATA --recipe text-to-image --text.encoder clip --text.run {run}
-```""",
-    ),
+    "autoencoder": ("An autoencoder", ""),
+    "contrastive": ("An encoder of pictures and words", ""),
     "classifier": (
         "A classifier of noised pictures",
-        """```
-couette sample MODEL --guider classifier:run={run} --label 0 --guidance 2
-couette show MODEL gradients --classifier {run}
-```
-MODEL is a run with the same data and noise schedule; it needs no labels of its own.""",
+        "MODEL is a run with the same data and noise schedule; it needs no labels of its own.",
     ),
 }
-"""What a run's product is called, and how it is used."""
+"""What a run's product is called, and what to know of its use."""
 
 
 def _words(model: ModelConfig) -> str:
@@ -63,8 +44,8 @@ def card(session: Session, step: int) -> str:
     data = "\n".join(f"- {line}" for line in session.data.train.describe().splitlines())
     length = session.trainer.plan
     labels = ", ".join(model.classes[:20]) + (", …" if len(model.classes) > 20 else "")
-    kind, use = _KINDS[config.objective.name]
-    use = use.format(run=shlex.quote(str(session.folder.path)))
+    kind, note = _KINDS[config.objective.name]
+    use = "\n".join(commands(session))
     return f"""# {session.folder.path.name}
 
 {kind} trained with Couette's recipe `{config.recipe}`, at step {step:,}
@@ -83,5 +64,8 @@ def card(session: Session, step: int) -> str:
 - {session.runtime.describe()}
 
 ## Use
+```
 {use}
+```
+{note}
 """

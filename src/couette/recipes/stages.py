@@ -6,7 +6,7 @@ with, and named by other runs. RUN's own settings do not name them, so that its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,18 @@ def _runs(config: RunConfig) -> dict[str, str | None]:
     if CODECS.trait(config.codec.name, "latents"):
         runs[AUTOENCODER] = config.codec.settings.get("run")
     return runs
+
+
+def sharing(stages: Sequence[str]) -> str:
+    """How a run with these stages shares its length, in words."""
+    shares = {name: SHARES[name] for name in stages} | {"model": model_share(stages)}
+    parts = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return f"--minutes are shared: {parts}. --steps and --epochs are those of each stage."
+
+
+def model_share(stages: Sequence[str]) -> float:
+    """What of the minutes the model itself gets after these stages."""
+    return 1 - sum(SHARES[name] for name in stages)
 
 
 class Staged:
@@ -208,5 +220,4 @@ def _shortened(config: RunConfig, stages: tuple[str, ...]) -> RunConfig:
     minutes = config.training.minutes
     if minutes is None:
         return config
-    left = 1 - sum(SHARES[name] for name in stages)
-    return config.replace(training={"minutes": minutes * left})
+    return config.replace(training={"minutes": minutes * model_share(stages)})
