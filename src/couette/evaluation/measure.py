@@ -207,7 +207,7 @@ class _Evaluation:
                 distances=distances,
                 floor=judge.floor.distances.frechet,
                 judged=judged,
-                copies=_copies(pairs[name], *rule) if rule else None,
+                copies=_copies(pairs[name], *rule, len(self.train)) if rule else None,
                 seconds=round(seconds, 2),
             )
             watch(samples[name])
@@ -372,7 +372,7 @@ def _one_step(model: Model) -> bool:
     return model.config.diffusion.times.name == "fixed"
 
 
-def _copies(pairs: Pairs, rule: CopyRule, real: Tensor) -> Copies:
+def _copies(pairs: Pairs, rule: CopyRule, real: Tensor, training: int) -> Copies:
     return Copies(
         searched=len(pairs.copies),
         share=float(pairs.copies.double().mean()),
@@ -380,4 +380,6 @@ def _copies(pairs: Pairs, rule: CopyRule, real: Tensor) -> Copies:
         real_share=float(real.double().mean()),
         threshold=rule.threshold,
         false_alarms=rule.false_alarms,
+        training=training,
+        made_from=rule.made_from,
     )
