@@ -14,6 +14,16 @@ from couette.evaluation.neighbours import reserve
 _WEAKEST = 3
 
 
+class Ahead(Frozen):
+    """What is done next and takes long, said beforehand, with what to bear in mind of it."""
+
+    sentence: str
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        return [self.sentence, *self.notes]
+
+
 class Space(Frozen):
     """What distances are measured in.
 
@@ -288,8 +298,9 @@ class Followed(Frozen):
         return lines
 
 
-Part = Space | Floor | Losses | Likelihood | Samples | Followed
-"""What an evaluation finds, in this order; each says itself in `lines()`."""
+Part = Ahead | Space | Floor | Losses | Likelihood | Samples | Followed
+"""What an evaluation says as it goes, in this order: what is ahead, then what it finds; each says
+itself in `lines()`."""
 
 
 class Pairs(NamedTuple):
