@@ -60,7 +60,7 @@ def latents(
         }
         for what, image in shown.items():
             sheets.setdefault(what, {})[name] = image
-    drawn = []
+    drawn: list[Picture] = []
     for what, images in sheets.items():
         image = side_by_side(images) if beside else next(iter(images.values()))
         drawn.append(still(what, image, _ABOUT[what], *(notes if not drawn else ())))
