@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,11 @@ class Shell:
         assert "Traceback" not in result.err
         assert files(Path()) == before
         return result.err
+
+
+def unwrapped(text: str) -> str:
+    """A help text as one line, without its boxes."""
+    return re.sub(r"[\s│|]+", " ", text)
 
 
 def files(folder: Path) -> dict[Path, bytes]:

@@ -14,7 +14,8 @@ import yaml
 from PIL import Image
 
 import couette.figures  # noqa: F401  (here, not while a test has put something else in place)
-from cli.shell import Shell, files
+from cli.shell import Shell, files, unwrapped
+from couette import api
 from couette.cli import VERBS
 from couette.cli.options import ALIASES, DRAWING
 
@@ -290,6 +291,7 @@ class TestSample:
         run = runs / "labelled"
         result = shell("sample", run, "--count", 10, "--steps", 2, *flags, "--out", "a.png")
         assert (result.code, result.err) == (0, "")
+        assert "Drawn with ddim:eta=0.5, 2 steps, guidance 2." in result.out
         with Image.open("a.png") as image:
             own = json.loads(image.text["couette"])  # type: ignore[attr-defined]
         assert own["seed"] == 9
@@ -298,6 +300,19 @@ class TestSample:
         result = shell("sample", run, *self.FEW, "--no-metadata", "--out", "b.png")
         with Image.open("b.png") as image:
             assert not image.text  # type: ignore[attr-defined]
+
+    def test_the_models_own_guidance_is_said(self, shell: Shell, runs: Path) -> None:
+        run = runs / "labelled"
+        own = api.load(run).config.sampling
+        assert own.guidance == 1.5
+        result = shell("sample", run, *self.FEW)
+        assert result.out.endswith("    Drawn with heun, 2 steps, guidance 1.5.\n")
+        assert json.loads(shell("sample", run, *self.FEW, "--json").out)["drawn"] == (
+            "heun, 2 steps, guidance 1.5"
+        )
+        said = "The model's own when not given, which is said with the pictures unless it is off"
+        for words in (("sample",), ("edit", run, "img2img")):
+            assert said in unwrapped(shell(*words, "--help").out)
 
     def test_what_differs_is_in_the_name_and_nothing_is_lost(
         self, shell: Shell, runs: Path

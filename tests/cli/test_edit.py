@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.shell import Shell
+from cli.shell import Shell, unwrapped
 from couette.editing import EDITS
 from couette.render import read_text
 
@@ -139,6 +139,8 @@ class TestReplay:
         assert result.code == 0, result
         assert np.abs(pixels(made) - pixels("again.png")).max() <= 1
         assert read_text("again.png") == read_text(made)
+        help = unwrapped(shell("replay", made, "--help").out)
+        assert "The picture's own when not given" in help
 
     def test_one_of_many(self, shell: Shell, run: Path) -> None:
         shell("sample", run, "--count", 4, "--steps", 3, "--format", "png", "--out", run / "four")

@@ -90,7 +90,7 @@ def test_it_is_a_part_of_the_report_where_it_is_asked_for(
     models = {"weights": untrained(digits.train)}
     parts: list[object] = []
     report = evaluate(models, digits, count=4, likelihood=True, watch=parts.append)
-    assert [type(part).__name__ for part in parts][2:] == ["Losses", "Likelihood", "Samples"]
+    assert [type(part).__name__ for part in parts][3:] == ["Losses", "Likelihood", "Samples"]
     assert report.likelihoods["weights"].pictures == len(digits.test or ())
     assert report.json()["likelihoods"]["weights"]["bound"]["mean"] > 0  # type: ignore[index]
     assert evaluate(models, digits, count=4).likelihoods == {}

@@ -13,7 +13,7 @@ from couette.errors import CouetteError, DataError, InputError, ShapeError, Unkn
 from couette.evaluation import Part, Report, default_count, evaluate, write
 from couette.evaluation.encoders import measure_autoencoder
 from couette.evaluation.judge import _rounds
-from couette.evaluation.report import Floor, Losses, Samples, Space
+from couette.evaluation.report import Ahead, Floor, Losses, Samples, Space
 from couette.model import assemble, build_network
 from couette.networks.vae import VAE, Moments
 from couette.runtime import Runtime
@@ -33,8 +33,46 @@ def measured(digits: Splits) -> Iterator[tuple[Report, list[Part]]]:
 
 def test_the_floor_is_known_before_anything_is_drawn(measured: tuple[Report, list[Part]]) -> None:
     report, parts = measured
-    assert [type(part) for part in parts] == [Space, Floor, Losses, Losses, Samples]
-    assert [line for part in parts for line in part.lines()] == report.lines()
+    assert [type(part) for part in parts] == [Ahead, Space, Floor, Losses, Losses, Samples]
+    assert [line for part in parts[1:] for line in part.lines()] == report.lines()
+
+
+class Begun(Exception):
+    """Raised to stop where the long parts would begin."""
+
+
+def ahead(splits: Splits, count: int = 18) -> list[str]:
+    """What is said before anything else."""
+
+    def stop(part: Part) -> None:
+        raise Begun(part)
+
+    with pytest.raises(Begun) as begun:
+        evaluate({"weights": untrained(splits.train)}, splits, count=count, watch=stop)
+    (part,) = begun.value.args
+    assert isinstance(part, Ahead)
+    return part.lines()
+
+
+def test_what_takes_long_is_said_beforehand(
+    measured: tuple[Report, list[Part]],
+    digits: Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = "losses are measured, then 60 samples of the weights are drawn (euler, 1 step)."
+    assert ahead(digits, 60) == [f"Next: {drawn}"]  # the network is kept from `measured`
+    monkeypatch.setenv("COUETTE_CACHE", str(tmp_path))
+    trained = "a network to judge by is trained on the 270 training pictures, and kept"
+    assert ahead(digits, 60) == [f"Next: {trained}, then {drawn}"]
+
+
+def test_few_held_out_pictures_are_said() -> None:
+    few = open_data(DataConfig(source="digits", resolution=8, limit=20))
+    note = "Only 2 pictures are held out: distances to so few mean little."
+    assert ahead(few)[1:] == [note]
+    with pytest.raises(InputError, match=f"give 2 to 18, .* {note}"):
+        ahead(few, 20)
 
 
 def test_a_model_that_copies_is_found_out(

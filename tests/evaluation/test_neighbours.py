@@ -4,7 +4,7 @@ import torch
 from couette.data import Dataset, to_float
 from couette.errors import ShapeError
 from couette.evaluation import neighbours
-from couette.evaluation.neighbours import LEAST, calibrate, nearest
+from couette.evaluation.neighbours import LEAST, calibrate, nearest, reserve
 
 
 def noise(count: int, seed: int = 0, side: int = 6) -> Dataset:
@@ -62,7 +62,16 @@ def test_the_rules_rate_of_false_alarms() -> None:
 def test_with_few_pictures_the_rule_says_how_coarse_it_is() -> None:
     rule = calibrate(torch.tensor([0.9, 0.8, 0.95], dtype=torch.float64))
     assert rule.threshold == 0.8
-    assert rule.false_alarms == pytest.approx(1 / 4)
+    assert (rule.false_alarms, rule.made_from) == (pytest.approx(1 / 4), 3)
+
+
+def test_a_verdict_on_few_pictures_is_said_to_rest_on_little() -> None:
+    assert reserve(50, 20) == ""
+    assert reserve(49, 20) == "This rests on little: there are only 49 training pictures."
+    assert reserve(50, 19).endswith("its rule was made from 19 held-out pictures.")
+    assert reserve(18, 1).endswith(
+        "18 training pictures, and its rule was made from 1 held-out picture."
+    )
 
 
 def test_repeated_real_pictures_do_not_make_the_rule_blind() -> None:

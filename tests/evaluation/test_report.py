@@ -1,5 +1,6 @@
 import pytest
 
+from couette.evaluation.neighbours import reserve
 from couette.evaluation.report import Copies, Distances, Floor, Judged, Losses, Samples, Space
 
 
@@ -36,10 +37,19 @@ def test_the_weakest_classes_are_named_and_the_perfect_ones_are_not() -> None:
 
 def test_copies_stand_beside_real_pictures() -> None:
     copies = Copies(
-        searched=1000, share=0.02, real=90, real_share=0.011, threshold=0.7, false_alarms=0.01
+        searched=1000,
+        share=0.02,
+        real=90,
+        real_share=0.011,
+        threshold=0.7,
+        false_alarms=0.01,
+        training=1800,
+        made_from=90,
     )
-    line = copies.lines()[0]
+    (line,) = copies.lines()
     assert "2.0% of 1,000" in line and "1.1% of 90 real" in line and "1.0%)" in line
+    few = copies.model_copy(update={"training": 18, "made_from": 1})
+    assert few.lines() == [line, f"    {reserve(18, 1)}"]
 
 
 @pytest.mark.parametrize(("accuracy", "poor"), [(0.54, True), (0.56, False)])

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from couette.errors import InputError, ShapeError
+from couette.errors import InputError, ShapeError, WordsCut
 from couette.figures import draw, pictures, resolve, topics_for
+from couette.figures.alike import SENTENCES
 from couette.figures.latents import between
 from couette.registry import RECIPES
 from couette.render import matrix
@@ -39,7 +40,9 @@ def test_three_sheets(autoencoder: Path, tmp_path: Path) -> None:
     shown = draw(resolve(str(autoencoder)), "latents", {"columns": 4, "rows": 2}, tmp_path)
     names = ["reconstructions", "interpolations", "random"]
     assert [each.path.name for each in shown] == [f"latents-{name}.png" for name in names]
-    assert "a variational autoencoder, latents of (4, 4, 4)" in shown[0].notes[0]
+    about = ("what comes back of it", "even steps from", "random latents")
+    assert all(words in each.notes[0] for words, each in zip(about, shown, strict=True))
+    assert "a variational autoencoder, latents of (4, 4, 4)" in shown[0].notes[1]
 
 
 def test_two_beside_each_other(autoencoder: Path, tmp_path: Path) -> None:
@@ -51,14 +54,14 @@ def test_two_beside_each_other(autoencoder: Path, tmp_path: Path) -> None:
         resolve(str(autoencoder)), "latents", {"columns": 4, "rows": 2, "beside": (str(plain),)}
     )
     assert two[0].image.width > 1.8 * one[0].image.width
-    assert "plain: a plain autoencoder" in two[0].notes[1]
+    assert "plain: a plain autoencoder" in two[0].notes[2]
 
 
 def test_of_a_saved_one_with_data_that_are_named(autoencoder: Path, tmp_path: Path) -> None:
     alone = tmp_path / "saved"
     shutil.copytree(sorted((autoencoder / "checkpoints").iterdir())[-1], alone)
     shown = pictures(resolve(str(alone), data="digits"), "latents", {"columns": 4, "rows": 2})
-    assert "saved: a variational autoencoder, latents of (4, 4, 4)" in shown[0].notes[0]
+    assert "saved: a variational autoencoder, latents of (4, 4, 4)" in shown[0].notes[1]
     with pytest.raises(InputError, match="name them with --data"):
         pictures(resolve(str(alone)), "latents")
 
@@ -132,6 +135,32 @@ class TestAlike:
             pictures(target, "alike", {"text": ("alone",)})
         with pytest.raises(InputError, match="is an encoder: couette search"):
             pictures(target, "sheet")
+
+    def test_captions_of_the_data_unless_asked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of its own data each is read whole; the sentences would all be cut to one token."""
+        shown: list[tuple[str, ...]] = []
+
+        def kept(values: Any, rows: Any, columns: Any, **more: Any) -> Any:
+            shown.append(tuple(rows))
+            return matrix(values, rows, columns, **more)
+
+        monkeypatch.setattr("couette.figures.alike.matrix", kept)
+        data = folder(tmp_path / "data", ("red", "RED", "", "blue"))
+        settings: dict[str, Any] = {
+            "network": "clip:width=16,depth=1,eye=8,embedding=8",
+            "data": {"source": str(data)},
+            "training": {"batch": 8},
+        }
+        losses(session(tmp_path / "clip", settings, recipe="clip", length={"steps": 1}))
+        (drawn,) = pictures(resolve(str(tmp_path / "clip")), "alike")
+        assert "Captions of the data" in drawn.notes[0]
+        data.rename(tmp_path / "moved")
+        with pytest.warns(WordsCut):
+            (drawn,) = pictures(resolve(str(tmp_path / "clip")), "alike")
+        assert "are not at hand; --text compares others" in drawn.notes[0]
+        assert shown == [("RED", "blue"), SENTENCES]
 
     def test_of_what_is_no_encoder(self, autoencoder: Path) -> None:
         with pytest.raises(InputError, match=r"needs an encoder.* is none; train one with"):

@@ -18,6 +18,7 @@ def test_a_model_after_few_steps_has_copied_nothing(digits: Path) -> None:
     settings = {"count": 3, "neighbours": 2, "label": "7", "steps": 2}
     (shown,) = pictures(resolve(str(digits)), "nearest", settings)
     assert "0 of 3 count as copies" in shown.notes[1]
+    assert "rests on little" in shown.notes[2] and "made from 2 held-out" in shown.notes[2]
     more = pictures(resolve(str(digits)), "nearest", {**settings, "neighbours": 4})[0]
     assert more.image.width > 1.4 * shown.image.width
 

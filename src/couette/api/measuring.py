@@ -11,7 +11,7 @@ from couette.api.drawing import check_seed, load
 from couette.config import RuntimeConfig, Spec
 from couette.data import open_data
 from couette.errors import InputError, UnknownName
-from couette.evaluation import Part, Report, write
+from couette.evaluation import Ahead, Part, Report, write
 from couette.evaluation import evaluate as measure
 from couette.evaluation.encoders import (
     Measured,
@@ -72,7 +72,8 @@ def evaluate(
         device: "auto", "cpu", "cuda" or "mps".
         out: where the report goes; `evaluation` in the model's folder when not given.
         progress: called with (what is being done, how much is done, of how much).
-        watch: called with each part of the report as soon as it is known, the floor first.
+        watch: called with what is ahead, then with each part of the report as soon as it is known,
+            the floor first.
         settings: as for `sample`.
 
     Returns:
@@ -103,6 +104,9 @@ def evaluate(
     sampling = generate.sampling_of(first, **settings)
     source = data_of(path, first.config, data, f"couette eval {run} NEWPATH")
     readable = source.source == "shapes" and first.conditioner.words is not None
+    if watch:
+        opened = f"First the data {source.source} are opened."
+        watch(Ahead(sentence=f"On a processor this can take minutes. {opened}"))
     report = measure(
         models,
         open_data(source, progress, others=data is not None),

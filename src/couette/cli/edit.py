@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import ConfigDict, Field, create_model
 
-from couette import api
+from couette import api, generate
 from couette.api.editing import edit_spec, finished, reader_of, scene_of
 from couette.cli.asking import parse as read
 from couette.cli.notes import heard
@@ -127,13 +127,14 @@ def carry(
             notes = (*notes, *(note for row in rows for note in row.notes))
             _write(rows, found.format, path, told.text(asked) if found.metadata else {}, only)
     seconds = time.monotonic() - begun
+    how = generate.said(scene.sampling)
     if found.as_json:
-        fields = {"path": str(path), "count": found.count, "seed": found.seed}
+        fields = {"path": str(path), "count": found.count, "seed": found.seed, "drawn": how}
         print(json.dumps({**fields, "seconds": round(seconds, 2), "notes": [*said, *notes]}))
         return 0
     times = "" if len(edits) == 1 else f"{len(edits)} × "
     print(f"{name}: {times}{found.count} pictures, seed {found.seed}, in {seconds:.1f} s: {path}")
-    for note in (*said, *notes):
+    for note in (f"Drawn with {how}.", *said, *notes):
         print(f"    {note}")
     return 0
 

@@ -38,7 +38,17 @@ The new picture is the old one at any --batch, but for rounding (1e-5).
 """
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
-_FOUND: dict[str, Any] = {
+_OWN: dict[str, Any] = {
+    "guidance": (
+        Annotated[
+            float | None,
+            Field(
+                description="guidance scale; 1 is off, 0 the unconditional. The picture's own when "
+                "not given"
+            ),
+        ],
+        None,
+    ),
     "model": (
         Annotated[Path | None, Field(description="the model, where it is not above the picture")],
         None,
@@ -133,7 +143,7 @@ def _sampled(path: Path, told: Told, flags: list[str]) -> int:
     fields: dict[str, Any] = {
         n: (kind, defaults.get(n, value)) for n, (kind, value) in shared.items()
     }
-    fields |= _FOUND
+    fields |= _OWN
     found = read(
         create_model("Flags", __config__=_STRICT, **fields),
         "couette replay",
@@ -160,7 +170,8 @@ def _sampled(path: Path, told: Told, flags: list[str]) -> int:
     drawing = Drawing(model, sampling, found.seed, *weights, enlarged)
     where = (source, found.out, found.format, found.batch, found.metadata)
     paths = written(drawing, asked, *where, told.first, second)
-    report(paths, len(asked), found.seed, time.monotonic() - begun, [], found.as_json)
+    seconds = time.monotonic() - begun
+    report(paths, len(asked), found.seed, sampling, seconds, [], found.as_json)
     return 0
 
 
@@ -246,7 +257,7 @@ def _edited(path: Path, told: Told, edit: Edited, index: int | None, flags: list
         edit.settings, lambda name: str(_beside(path, beside.get(name) or Given(name=name)))
     )
     own = EDITS.check(Spec(name=edit.name, **kept))
-    found, settings = editing.parsed(edit.name, flags, defaults, own, _FOUND)
+    found, settings = editing.parsed(edit.name, flags, defaults, own, _OWN)
     if found.guider == defaults["guider"]:
         _guides_given(path, sampling)
     source, _ = _model(path, told, found.model, found.device)

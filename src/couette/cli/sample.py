@@ -15,6 +15,7 @@ from couette.cli.asking import parse_call
 from couette.cli.notes import heard
 from couette.cli.options import DRAWING, normal_flags, spec_of, told
 from couette.cli.pictures import Drawing, digest_of, written
+from couette.config import SamplingConfig
 from couette.errors import InputError
 from couette.exact import with_schedule
 from couette.model import AVERAGE
@@ -68,7 +69,8 @@ def sample(
         weight: how much of the way, 0 to 1, half when not given; several are taken in turn.
         negative: words to lead away from.
         schedule: of an exact world; a trained model has its own.
-        guidance: guidance scale; 1 is off, 0 the unconditional.
+        guidance: guidance scale; 1 is off, 0 the unconditional. The model's own when not given,
+            which is said with the pictures unless it is off.
         guider: methods of guidance, each laid over the one before it, as in interval:low=0.2
             apg:momentum=-0.5 (see `couette list guiders`).
         sampler: a sampler, with settings as in ddim:eta=0.5 (see `couette list samplers`).
@@ -113,7 +115,7 @@ def sample(
         enlarged = None if second is None else digest_of(second.network)
         drawing = Drawing(held, sampling, seed, *weights_of(model, weights), enlarged)
         paths = written(drawing, asked, model, out, format, batch, metadata, second=second)
-    report(paths, count, seed, time.monotonic() - begun, notes, as_json)
+    report(paths, count, seed, sampling, time.monotonic() - begun, notes, as_json)
     return 0
 
 
@@ -128,11 +130,19 @@ def weights_of(model: Path, asked: str) -> tuple[str | None, str | None]:
 
 
 def report(
-    paths: list[Path], count: int, seed: int, seconds: float, notes: list[str], as_json: bool
+    paths: list[Path],
+    count: int,
+    seed: int,
+    sampling: SamplingConfig,
+    seconds: float,
+    notes: list[str],
+    as_json: bool,
 ) -> None:
+    how = generate.said(sampling)
     if as_json:
-        fields = {"paths": [str(p) for p in paths], "count": count, "seed": seed}
+        fields = {"paths": [str(p) for p in paths], "count": count, "seed": seed, "drawn": how}
         print(json.dumps({**fields, "seconds": round(seconds, 2), "notes": notes}))
         return
     where = paths[0] if len(paths) == 1 else paths[0].parent
     print(f"{count} pictures, seed {seed}, in {seconds:.1f} s: {where}")
+    print(f"    Drawn with {how}.")

@@ -15,9 +15,10 @@ figures.py      the figures, and `write`
 from couette.evaluation.figures import write
 from couette.evaluation.likelihood import axes, log_likelihood, signs, variational_bound
 from couette.evaluation.measure import default_count, evaluate
-from couette.evaluation.report import Part, Report
+from couette.evaluation.report import Ahead, Part, Report
 
 __all__ = [
+    "Ahead",
     "Part",
     "Report",
     "axes",

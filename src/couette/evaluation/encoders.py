@@ -14,7 +14,7 @@ from couette.conditioners import Words
 from couette.data import Dataset, Progress, Splits
 from couette.data.tokenizer import Tokenizer
 from couette.errors import DataError
-from couette.evaluation.judge import Judge
+from couette.evaluation.judge import Judge, few_held_out
 from couette.evaluation.reconstruction import there_and_back
 from couette.evaluation.retrieval import embed_pictures, embed_texts, recall
 from couette.networks.clip import Clip
@@ -87,7 +87,7 @@ def measure_autoencoder(
         "frechet": distance,
         "floor": floor,
     }
-    return Measured("autoencoder", (sentence, apart), figures)
+    return Measured("autoencoder", (sentence, apart), figures, few_held_out(data))
 
 
 def measure_encoder(

@@ -207,14 +207,12 @@ def feature_space(
     if train.points:
         raise ShapeError("Points are compared by their coordinates; they need no features.")
     runtime = runtime or Runtime(threads=torch.get_num_threads())
-    task: Literal["classes", "rotations"] = "classes" if len(train.classes) > 1 else "rotations"
-    side = min(max(train.height, train.width, SMALLEST), LARGEST)
+    task, side = _task(train), _side(train)
     settings = _settings(train, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = FeatureNetwork(train.channels, _outputs(train, task), side)
-    folder = cache or cache_dir() / "features"
-    path = folder / f"{_key(train, task, side, settings)}.safetensors"
+    path = kept_at(train, cache)
     notes = []
     if (train.height, train.width) != (side, side):
         notes.append(f"The features look at pictures brought to {side}×{side}.")
@@ -228,6 +226,21 @@ def feature_space(
             notes.append(f"{error} The feature network is not kept, and trained anew next time.")
     digest = hashlib.sha256(tensor_bytes(network.state_dict())).hexdigest()
     return FeatureSpace(network.eval(), runtime, task, digest, fresh, tuple(notes))
+
+
+def kept_at(train: Dataset, cache: Path | None = None) -> Path:
+    """Where the feature network of these data is kept once it is trained."""
+    task = _task(train)
+    key = _key(train, task, _side(train), _settings(train, task))
+    return (cache or cache_dir() / "features") / f"{key}.safetensors"
+
+
+def _task(train: Dataset) -> Literal["classes", "rotations"]:
+    return "classes" if len(train.classes) > 1 else "rotations"
+
+
+def _side(train: Dataset) -> int:
+    return min(max(train.height, train.width, SMALLEST), LARGEST)
 
 
 def _outputs(train: Dataset, task: str) -> int:

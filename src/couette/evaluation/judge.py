@@ -19,6 +19,17 @@ from couette.tensors import permutation
 
 JUDGED_ON = 10_000
 
+FEW = 30
+"""Held-out pictures; a mean over fewer is off by a fifth of their spread, or more."""
+
+
+def few_held_out(test: Dataset) -> tuple[str, ...]:
+    """A note where distances to the held-out data mean little; otherwise none."""
+    if len(test) >= FEW:
+        return ()
+    what = "points" if test.points else "pictures"
+    return (f"Only {len(test)} {what} are held out: distances to so few mean little.",)
+
 
 class Judge:
     """Compares samples with held-out pictures.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
@@ -13,13 +14,16 @@ from torch import Tensor
 from couette.config import SamplingConfig
 from couette.contracts import Ask
 from couette.data import Dataset, Progress, Splits, to_float
+from couette.data.shapes import KINDS
 from couette.errors import CouetteError, DataError, InputError, ShapeError, UnknownName
 from couette.evaluation.bits import likelihood as likelihood_of
+from couette.evaluation.features import kept_at
 from couette.evaluation.following import following, variety
-from couette.evaluation.judge import Judge
+from couette.evaluation.judge import Judge, few_held_out
 from couette.evaluation.levels import loss_by_level
 from couette.evaluation.neighbours import SEARCHED, CopyRule, nearest, rule_from
 from couette.evaluation.report import (
+    Ahead,
     Copies,
     Followed,
     Likelihood,
@@ -43,6 +47,9 @@ FEWEST = 500
 
 LOSSES_ON = 512
 LIKELIHOOD_ON = 128
+
+VARIED = 8, 24
+"""Prompts that are drawn again and again, to see how varied that is, and how often each is."""
 
 
 def default_count(splits: Splits) -> int:
@@ -87,7 +94,8 @@ def evaluate(
         prompts: where the data are `shapes` and the models read words, so many of each kind are
             drawn, to see whether they are followed.
         progress: called now and then with (what is being done, how much is done, of how much).
-        watch: called with each part of the report as soon as it is known, the floor first.
+        watch: called with what is ahead, then with each part of the report as soon as it is known,
+            the floor first.
 
     Raises:
         DataError: nothing is held out, or too little data.
@@ -126,10 +134,11 @@ def _check(models: Mapping[str, Model], splits: Splits, count: int) -> Dataset:
             "such as 0.1, or name other data."
         )
     if not 2 <= count <= len(train):
-        raise InputError(
+        sentence = (
             f"{count} samples can't be compared: give 2 to {len(train):,}, the number of training "
             "pictures, which the floor is made of."
         )
+        raise InputError(" ".join((sentence, *few_held_out(test))))
     for model in models.values():
         config = model.config
         shape = config.channels, config.height, config.width
@@ -171,6 +180,10 @@ class _Evaluation:
         prompts: int,
         watch: Callable[[Part], None],
     ) -> Report:
+        drawing = [name for name in names if not _one_step(self.models[name])]
+        notes = self._notes(names)
+        ahead = self._ahead(drawing, sampling, likelihood, prompts)
+        watch(Ahead(sentence=ahead, notes=notes))
         judge = Judge(
             self.train,
             self.test,
@@ -192,9 +205,8 @@ class _Evaluation:
             watch(likelihoods[name])
         samples: dict[str, Samples] = {}
         pairs: dict[str, Pairs] = {}
-        notes = self._notes(names)
         rule = None
-        for name in [name for name in names if not _one_step(self.models[name])]:
+        for name in drawing:
             drawn, seconds = self._draw(name, sampling)
             if not self.train.points:
                 rule = rule or rule_from(Splits(self.train, self.test), self.seed, self.progress)
@@ -207,7 +219,7 @@ class _Evaluation:
                 distances=distances,
                 floor=judge.floor.distances.frechet,
                 judged=judged,
-                copies=_copies(pairs[name], *rule) if rule else None,
+                copies=_copies(pairs[name], *rule, len(self.train)) if rule else None,
                 seconds=round(seconds, 2),
             )
             watch(samples[name])
@@ -228,6 +240,23 @@ class _Evaluation:
             followed,
         )
 
+    def _ahead(
+        self, names: list[str], sampling: SamplingConfig | None, likelihood: bool, prompts: int
+    ) -> str:
+        """What will be done, where these models draw."""
+        parts = []
+        if not self.train.points and not kept_at(self.train).exists():
+            parts.append(
+                f"a network to judge by is trained on the {len(self.train):,} training pictures, "
+                "and kept"
+            )
+        parts.append("losses and likelihoods are measured" if likelihood else "losses are measured")
+        prompted = len(KINDS) * prompts + math.prod(VARIED) if prompts else 0
+        for name in names:
+            how = said(sampling or self.models[name].config.sampling)
+            parts.append(f"{self.count + prompted:,} samples of the {name} are drawn ({how})")
+        return f"Next: {', then '.join(parts)}."
+
     def _followed(self, name: str, sampling: SamplingConfig | None, count: int) -> Followed:
         found = following(
             self.models[name],
@@ -239,6 +268,8 @@ class _Evaluation:
         )
         own, scenes = variety(
             self.models[name],
+            count=VARIED[0],
+            each=VARIED[1],
             seed=self.seed,
             batch=self.batch,
             sampling=sampling,
@@ -356,7 +387,7 @@ class _Evaluation:
         told = {model.conditioner.classes for model in self.models.values()} - {()}
         if told and not self._labelled:
             notes.append("The models' classes are not those of the data; no class was asked for.")
-        return tuple(notes)
+        return (*notes, *few_held_out(self.test))
 
 
 def _finite(values: Tensor, what: str) -> None:
@@ -372,7 +403,7 @@ def _one_step(model: Model) -> bool:
     return model.config.diffusion.times.name == "fixed"
 
 
-def _copies(pairs: Pairs, rule: CopyRule, real: Tensor) -> Copies:
+def _copies(pairs: Pairs, rule: CopyRule, real: Tensor, training: int) -> Copies:
     return Copies(
         searched=len(pairs.copies),
         share=float(pairs.copies.double().mean()),
@@ -380,4 +411,6 @@ def _copies(pairs: Pairs, rule: CopyRule, real: Tensor) -> Copies:
         real_share=float(real.double().mean()),
         threshold=rule.threshold,
         false_alarms=rule.false_alarms,
+        training=training,
+        made_from=rule.made_from,
     )

@@ -27,6 +27,8 @@ from couette.errors import DataError, ShapeError
 from couette.tensors import permutation
 
 AMONG = 50
+FEW = 20
+"""Held-out pictures; a rule made from fewer has false alarms once in twenty pictures, or more."""
 RATE = 0.01
 LEAST = 0.1
 SEARCHED = 1_000
@@ -50,10 +52,12 @@ class Nearest(NamedTuple):
 
 
 class CopyRule(NamedTuple):
-    """Below which ratio a picture counts as a copy, and how often that is wrong."""
+    """Below which ratio a picture counts as a copy, how often that is wrong, and how many held-out
+    pictures it was made from."""
 
     threshold: float
     false_alarms: float
+    made_from: int
 
     def __call__(self, found: Nearest) -> Tensor:
         """(B,) bool."""
@@ -98,7 +102,23 @@ def calibrate(held_out: Tensor) -> CopyRule:
     rank = max(1, math.floor(RATE * (count + 1)))
     threshold = max(LEAST, float(held_out.sort().values[rank - 1]))
     below = int((held_out < threshold).sum())
-    return CopyRule(threshold, (1 + below) / (count + 1))
+    return CopyRule(threshold, (1 + below) / (count + 1), count)
+
+
+def reserve(training: int, made_from: int) -> str:
+    """What a verdict on copies rests on where that is little, in a sentence; "" where it is not.
+
+    Args:
+        training: pictures that a copy could be of.
+        made_from: held-out pictures that the rule was made from.
+    """
+    little = []
+    if training < AMONG:
+        little.append(f"there are only {training} training pictures")
+    if made_from < FEW:
+        those = "1 held-out picture" if made_from == 1 else f"{made_from} held-out pictures"
+        little.append(f"its rule was made from {those}")
+    return f"This rests on little: {', and '.join(little)}." if little else ""
 
 
 def rule_from(

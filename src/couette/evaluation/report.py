@@ -9,8 +9,19 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from couette.config import Frozen
+from couette.evaluation.neighbours import reserve
 
 _WEAKEST = 3
+
+
+class Ahead(Frozen):
+    """What is done next and takes long, said beforehand, with what to bear in mind of it."""
+
+    sentence: str
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        return [self.sentence, *self.notes]
 
 
 class Space(Frozen):
@@ -188,6 +199,7 @@ class Copies(Frozen):
 
     share: of `searched` samples. real_share: of `real` held-out pictures that the rule had not
     seen, which can't be copies. false_alarms: the rule's own rate. threshold: of its ratio.
+    training: pictures searched for the nearest. made_from: held-out ones that the rule knows.
     """
 
     searched: int
@@ -196,12 +208,16 @@ class Copies(Frozen):
     real_share: float
     threshold: float
     false_alarms: float
+    training: int
+    made_from: int
 
     def lines(self) -> list[str]:
+        little = reserve(self.training, self.made_from)
         return [
             f"  copies of training pictures: {self.share:.1%} of {self.searched:,}; by the same "
             f"rule {self.real_share:.1%} of {self.real:,} real held-out pictures (false alarms "
-            f"expected: {self.false_alarms:.1%})."
+            f"expected: {self.false_alarms:.1%}).",
+            *([f"    {little}"] if little else []),
         ]
 
 
@@ -282,8 +298,9 @@ class Followed(Frozen):
         return lines
 
 
-Part = Space | Floor | Losses | Likelihood | Samples | Followed
-"""What an evaluation finds, in this order; each says itself in `lines()`."""
+Part = Ahead | Space | Floor | Losses | Likelihood | Samples | Followed
+"""What an evaluation says as it goes, in this order: what is ahead, then what it finds; each says
+itself in `lines()`."""
 
 
 class Pairs(NamedTuple):

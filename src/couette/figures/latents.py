@@ -19,6 +19,13 @@ from couette.render import grid, strip
 from couette.runtime import choose
 from couette.tensors import Stream, normal, permutation
 
+_ABOUT = {
+    "reconstructions": "Pictures of the data, and below each what comes back of it.",
+    "interpolations": "In each row even steps from the latents of one picture to another's.",
+    "random": "What random latents, drawn from the normal distribution, decode to.",
+}
+"""What each sheet shows."""
+
 
 @figure("latents", needs=("data", "weights", "latents"))
 def latents(
@@ -53,10 +60,11 @@ def latents(
         }
         for what, image in shown.items():
             sheets.setdefault(what, {})[name] = image
-    return [
-        still(what, side_by_side(images) if beside else next(iter(images.values())), *notes)
-        for what, images in sheets.items()
-    ]
+    drawn: list[Picture] = []
+    for what, images in sheets.items():
+        image = side_by_side(images) if beside else next(iter(images.values()))
+        drawn.append(still(what, image, _ABOUT[what], *(notes if not drawn else ())))
+    return drawn
 
 
 def between(z: Tensor, columns: int) -> Tensor:

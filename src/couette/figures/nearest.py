@@ -10,7 +10,7 @@ from torch import Tensor
 
 from couette.contracts import Ask
 from couette.data import Dataset, to_float
-from couette.evaluation.neighbours import Nearest, nearest, rule_from
+from couette.evaluation.neighbours import Nearest, nearest, reserve, rule_from
 from couette.figures.asked import asks, walk_of
 from couette.figures.registry import (
     Count,
@@ -74,7 +74,8 @@ def nearest_pictures(
         f"{int(copies.sum())} of {len(drawn)} count as copies: nearer than {rule.threshold:.2f} of "
         f"the mean distance to the 50 nearest, as {rule.false_alarms:.1%} of held-out pictures are."
     )
-    return [still("nearest", sheet, f"Drawn with {said(sampling)}.", note)]
+    notes = (f"Drawn with {said(sampling)}.", note, reserve(len(data), rule.made_from))
+    return [still("nearest", sheet, *filter(None, notes))]
 
 
 def _labels(
