@@ -1,6 +1,6 @@
 """Run the commands of a page of docs that make its pictures.
 
-    DIGITS=RUN EMOJI=RUN python scripts/page.py docs/editing.md [WORD]
+    DIGITS=RUN EMOJI=RUN ENCODER=RUN/encoder python scripts/page.py docs/editing.md [WORD]
 
 Only blocks that begin with ```sh are run, one command a line, from the repository's root; with a
 word, those lines that hold it. What models the page speaks of is said by environment variables.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from couette.api.editing import finished
 from couette.config import Spec
 from couette.contracts import Cond, Corruption, Prediction
 from couette.editing import (
@@ -135,6 +137,43 @@ def test_a_hybrid_has_the_parts_of_its_sources() -> None:
     torch.testing.assert_close(found, mixed, atol=1e-4, rtol=1e-4)
 
 
+class Halved:
+    """Latents are pictures of half the size."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    def encode(self, pictures: Tensor, keys: Tensor | None = None) -> Tensor:
+        return F.avg_pool2d(pictures, 2)
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        return channels, height // 2, width // 2
+
+
+def test_the_parts_of_a_hybrid_are_those_of_pictures_not_of_latents() -> None:
+    codec = Halved()
+    low, high = PARTITIONS.build(Spec(name="frequency", sigma=2.0), (1, 16, 16))
+    x = torch.randn(2, 1, 8, 8)
+    p = Hybrid(asked(), (low, high), [label(0), label(1)], codec=codec)(x, T, label(0, 2))
+    first, second = (codec.decode(torch.tanh(x) * (1 + k)) for k in range(2))
+    torch.testing.assert_close(p.x0, codec.encode(low.take(first) + high.take(second)))
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ("frequency:sigma=1", "near: 0%; detail: 0%; far: 100%; in all of them: 0%"),
+        ("sides", "left: 100%; right: 0%; in all of them: 0%"),
+    ],
+)
+def test_a_judge_reads_a_hybrid_in_each_of_its_ways(parts: str, said: str) -> None:
+    """By the labels of the parts: one who sees class 0 everywhere is right of what is far."""
+    s = scene(model_of(bumps()), count=2, labels=("0", "1"), steps=2)
+    (edit,) = edits_of(s, Spec(name="hybrid", parts=parts))
+    row = finished(s, edit, reads=lambda pictures, among: [0] * len(pictures))
+    assert row.notes == (f"Read as asked, {said}.",)
+
+
 def test_a_hybrid_keeps_the_part_of_a_picture() -> None:
     model = model_of(bumps())
     given = picture()
@@ -149,6 +188,7 @@ def test_a_hybrid_keeps_the_part_of_a_picture() -> None:
     p = denoise(x, T, label(1))
     own = model.denoiser(x, T, label(1)).x0
     torch.testing.assert_close(p.x0, low.take(given) + (own - low.take(own)))
+    assert [each.label for each in edit.shows] == [1, 1, None]  # what is far was given
     assert made.shape == (3, *SHAPE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -225,6 +226,19 @@ def test_what_no_edit_can_take(cases: dict[str, Case], tmp_path: Path) -> None:
 def test_points_and_states_are_not_edited() -> None:
     with pytest.raises(InputError, match="points"):
         couette.edit("exact:gaussians", "img2img")
+
+
+def test_an_encoder_reads_which_of_the_prompts_is_nearest(
+    cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model, asked = cases["words"]
+    (encoder,) = tmp_path_factory.getbasetemp().glob("edited0/words/encoder")
+    (row,) = couette.edit(model, "hybrid", count=2, steps=2, judge=str(encoder), **asked)
+    assert re.fullmatch(
+        r"Read as asked, near: \d+%; detail: \d+%; far: \d+%; in all of them: \d+%\.", row.notes[0]
+    )
+    with pytest.raises(InputError, match="two or more"):
+        couette.edit(model, "panorama", prompt="a red picture", judge=str(encoder))
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,30 @@ from torch import Tensor
 
 from couette import generate
 from couette.api.drawing import check_seed, load
+from couette.conditioners import Words
 from couette.config import DataConfig, SamplingConfig, Spec
+from couette.contracts import Ask
 from couette.data import open_data
 from couette.data.decode import Look, color
 from couette.data.single import header_of, read_picture
 from couette.editing import EDITS, Edit, Edited, Scene, drawn, edits_of
 from couette.errors import DataError, InputError, ShapeError
-from couette.evaluation.features import FeatureSpace, feature_space
+from couette.evaluation.features import feature_space
 from couette.evaluation.reconstruction import peak_ratio, similarity
-from couette.model import Model
+from couette.evaluation.retrieval import embed_texts, looked_at, zero_shot
+from couette.model import Model, load_encoder
+from couette.runs import find_model
+from couette.runtime import Runtime
 from couette.validation import parse
 
 _BACKGROUND = "white"
 _SAMPLING = frozenset(SamplingConfig.model_fields)
+
+Answer = int | str | None
+"""A label or words; None for neither."""
+
+Reads = Callable[[Tensor, Sequence[Any]], Sequence[Answer]]
+"""What pictures show: a label each, or that of the prompts that were given which it is nearest."""
 
 
 def edit(
@@ -51,7 +62,8 @@ def edit(
         seed: picture i of a seed is the same at any batch size.
         batch: how many are drawn at once.
         judge: a data set whose classes the pictures are of: the classifier of `evaluate` reads
-            them, and the notes say how many are what was asked for.
+            them. Of pictures of prompts an encoder: it says which of the prompts each is nearest.
+            The notes say how many are what was asked for.
         settings: the edit's own, and those of `SamplingConfig`.
 
     Returns:
@@ -117,13 +129,36 @@ def scene_of(
     return scene, tuple(note for _, _, notes in read for note in notes)
 
 
-def reader_of(scene: Scene, data: str) -> FeatureSpace:
-    """The classifier of a data set's classes, made for its pictures once and kept.
+def reader_of(scene: Scene, judge: str) -> Reads:
+    """What reads pictures: the classifier of a data set's classes, made for its pictures once and
+    kept; where words were asked for, the encoder of that name.
 
     Raises:
-        InputError: data of other pictures or classes than the model's.
-        DataError: data that can't be opened.
+        InputError: data of other pictures or classes than the model's, or no two prompts.
+        DataError, CheckpointError: data or an encoder that can't be opened.
     """
+    if not scene.prompts:
+        return _classifier(scene, judge)
+    if len(set(scene.prompts)) < 2:
+        raise InputError(
+            "An encoder says which of several prompts a picture is nearest; give two or more."
+        )
+    return _encoder(judge)
+
+
+def _encoder(folder: str) -> Reads:
+    config, network, tokenizer = load_encoder(find_model(Path(folder)))
+    reads = Words(tokenizer, config.text.length)
+
+    def read(pictures: Tensor, prompts: Sequence[Any]) -> list[Answer]:
+        known = embed_texts(network, reads, prompts, Runtime())
+        nearest = zero_shot(looked_at(network, pictures, Runtime()), known)
+        return [prompts[i] for i in nearest.tolist()]
+
+    return read
+
+
+def _classifier(scene: Scene, data: str) -> Reads:
     config = scene.model.config
     size = {"resolution": scene.size, "color": "gray" if config.channels == 1 else "rgb"}
     train = open_data(parse(DataConfig, {"source": data, **size}, "the judge's data")).train
@@ -133,12 +168,11 @@ def reader_of(scene: Scene, data: str) -> FeatureSpace:
             f"{', '.join(train.classes) or 'none'} where the model has "
             f"{', '.join(config.classes) or 'none'}; name the data that it was trained on."
         )
-    return feature_space(train)
+    space = feature_space(train)
+    return lambda pictures, _: space.see(pictures).probabilities.argmax(1).tolist()
 
 
-def finished(
-    scene: Scene, each: Edit, batch: int = 64, reads: FeatureSpace | None = None
-) -> Edited:
+def finished(scene: Scene, each: Edit, batch: int = 64, reads: Reads | None = None) -> Edited:
     """One row drawn, with how near it came to what it should be where that is known."""
     found = drawn(scene, each, batch)
     notes = each.notes
@@ -151,25 +185,33 @@ def finished(
     return Edited(each.name, found, each, notes)
 
 
-def _verdict(edit: Edit, found: Tensor, reads: FeatureSpace) -> tuple[str, ...]:
+def _verdict(edit: Edit, found: Tensor, reads: Reads) -> tuple[str, ...]:
     """How many pictures are read as what they were asked to show, in each way to look at them."""
-    looks = [*edit.views.items()] if edit.shows else [("", lambda x: x)]
-    asked = [*edit.shows] if edit.shows else list(edit.asked)
-    if all(ask.label is None for ask in asked):
+    looks: list[tuple[str, Callable[[Tensor], Tensor], list[Answer]]]
+    looks = [("as asked", lambda x: x, [*map(_wanted, edit.asked)])]
+    if edit.shows:
+        views = zip(edit.views.items(), map(_wanted, edit.shows), strict=True)
+        looks = [
+            (name, look, [each] * len(found)) for (name, look), each in views if each is not None
+        ]
+    among = [*dict.fromkeys(each for _, _, wanted in looks for each in wanted if each is not None)]
+    if not among:
         return ()
     right = []
-    for i, (_, look) in enumerate(looks):
-        wanted = [edit.shows[i].label] * len(found) if edit.shows else [a.label for a in asked]
-        answers = reads.see(look(found)).probabilities.argmax(1).tolist()
+    for _, look, wanted in looks:
+        answers = reads(look(found), among)
         right.append([a == w for a, w in zip(answers, wanted, strict=True)])
     shares = [
-        f"{name or 'as asked'}: {sum(row) / len(row):.0%}"
-        for (name, _), row in zip(looks, right, strict=True)
+        f"{name}: {sum(row) / len(row):.0%}" for (name, _, _), row in zip(looks, right, strict=True)
     ]
     if len(right) > 1:
         every = sum(map(all, zip(*right, strict=True))) / len(found)
         shares.append(f"in all of them: {every:.0%}")
     return (f"Read as asked, {'; '.join(shares)}.",)
+
+
+def _wanted(ask: Ask) -> Answer:
+    return ask.words if ask.label is None else ask.label
 
 
 def _read(

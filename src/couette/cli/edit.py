@@ -56,7 +56,10 @@ _OWN: dict[str, Any] = {
     "judge": (
         Annotated[
             str | None,
-            Field(description="data whose classifier says how many pictures are what was asked"),
+            Field(
+                description="what says how many pictures are what was asked: data, by whose "
+                "classifier, or, for prompts, an encoder's run"
+            ),
         ],
         None,
     ),

@@ -9,14 +9,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from couette.codecs import Symmetric
 from couette.config import Spec
-from couette.contracts import Cond, Corruption, Denoise, Prediction
+from couette.contracts import Ask, Codec, Cond, Corruption, Denoise, Prediction
 from couette.editing.asking import combined, together
 from couette.editing.filters import gaussian
 from couette.editing.partitions import Part, whole
 from couette.editing.registry import EDITS, PARTITIONS, Edit, Scene
 from couette.errors import InputError
 from couette.generate import told
+from couette.tensors import sent
 
 _FREQUENCY = Spec(name="frequency")
 
@@ -30,11 +32,15 @@ class Hybrid:
     x0 = Σ_i f_i(D(x_t, t, cond_i)), with Σ f_i the identity; the noise is combined alike, since all
     share x_t. Where a part is known it stands for itself. One evaluation of N·B rows.
 
+    The parts are those of pictures: latents are decoded, and their sum is encoded. The frequencies
+    of latents are not the picture's, whose fine detail lies in their channels as well.
+
     Args:
         denoise: the denoiser.
         parts: the maps f_i.
         asked: what each part that is not known is told, one row each.
         known: the first parts of a picture, f_i of it, (1, C, H, W) each.
+        codec: between what the denoiser works on and the pictures that are parted.
     """
 
     def __init__(
@@ -43,8 +49,10 @@ class Hybrid:
         parts: Sequence[Part],
         asked: Sequence[Cond],
         known: Sequence[Tensor] = (),
+        codec: Codec | None = None,
     ) -> None:
         self.denoise, self.parts, self.asked, self.known = denoise, parts, asked, known
+        self.codec = codec or Symmetric()
 
     @property
     def corruption(self) -> Corruption:
@@ -55,8 +63,10 @@ class Hybrid:
         parts = self.parts[len(self.known) :]
 
         def summed(found: Sequence[Tensor]) -> Tensor:
-            drawn = [part.take(each) for part, each in zip(parts, found, strict=True)]
-            return torch.stack(drawn).sum(0) + sum(self.known)
+            pictures = [self.codec.decode(each) for each in found]
+            drawn = [part.take(each) for part, each in zip(parts, pictures, strict=True)]
+            whole = torch.stack(drawn).sum(0) + sum(self.known)
+            return self.codec.encode(whole).to(found[0])
 
         return combined(answers, summed, lambda found: torch.stack([*found]).mean(0))
 
@@ -72,41 +82,44 @@ def hybrid(
     """A picture whose parts show different things: from far one, from near another.
 
     Geng et al. 2025 (Factorized diffusion). Give a label or prompt for each part, in their order.
-    With a picture, its first part is kept and the others are drawn to it. When to use it: for
-    pictures that change with distance, light or motion.
+    With a picture, its first part is kept and the others are drawn to it. The parts are those of
+    pictures, also where the model works on latents. When to use it: for pictures that change with
+    distance, light or motion; with a sampler that adds noise, and things of one outline.
 
     Raises:
         InputError: not one label or prompt for each part, or parts that do not fit the pictures or
             do not sum to them.
     """
     scene.need(0, 1)
-    shape = scene.model.shape
-    if scene.latent and PARTITIONS.trait(parts.name, "pixels"):
-        raise InputError(
-            f"This model works on latents, whose channels are no colours; '{parts.name}' needs a "
-            "model of pixels."
-        )
+    shape = scene.model.config.channels, *scene.size
     found: tuple[Part, ...] = PARTITIONS.build(parts, shape)
     if (off := whole(found, shape)) > SUMS:
         raise InputError(
             f"The parts of '{parts}' must be linear and sum to the picture, and are {off:.2g} off; "
             "make the last of them what the others leave."
         )
-    known = [scene.encoded(each) for each in scene.pictures]
-    kept = [found[0].take(each) for each in known]
+    kept = [found[0].take(sent(each, scene.device)) for each in scene.pictures]
     drawn = found[len(kept) :]
     asks = scene.one_each(len(drawn), "parts")
     asked = [told(scene.model, [each], scene.sampling) for each in asks]
-    far = 3.0 if "sigma" not in parts.settings else 1.5 * float(parts.settings["sigma"])
-    looks = {"near": lambda x: x, "far": lambda x: gaussian(x, far)}
-    if parts.name not in ("frequency", "bands"):
-        own: tuple[Part, ...] = PARTITIONS.build(parts, (scene.model.config.channels, *scene.size))
-        looks = {"whole": lambda x: x, **{each.name: each.take for each in own}}
+    shown = [*[Ask()] * len(kept), *asks]
+    if parts.name in ("frequency", "bands"):
+        far = 1.5 * max(PARTITIONS.check(parts).values())
+        looks = {
+            "near": lambda x: x,
+            "detail": lambda x: found[-1].take(x) + x.mean((1, 2, 3), keepdim=True),
+            "far": lambda x: gaussian(x, far),
+        }
+        shows = [shown[-1], shown[-1], shown[0]]
+    else:
+        looks = {"whole": lambda x: x, **{each.name: each.take for each in found}}
+        shows = [Ask(), *shown]
     return [
         Edit(
             [asks[0]] * scene.count,
-            editor=lambda denoise: Hybrid(denoise, found, asked, kept),
+            editor=lambda denoise: Hybrid(denoise, found, asked, kept, scene.model.codec),
             before={"original": scene.pictures[0]} if scene.pictures else {},
             views=looks,
+            shows=shows,
         )
     ]

@@ -75,7 +75,7 @@ def bands(
     return Part("low", low), Part("middle", lambda x: near(x) - low(x)), _rest("high", near)
 
 
-@PARTITIONS.register("color", pixels=True)
+@PARTITIONS.register("color")
 def color(shape: tuple[int, int, int]) -> tuple[Part, ...]:
     """Gray, the mean of the channels, and colour, what is left.
 

@@ -167,7 +167,8 @@ class Edit:
         before: pictures to be seen before the results, (1, C, H, W) in [-1, 1], by their names.
         finish: what is done to the decoded pictures, such as putting back what is known.
         views: how each result is looked at, by name: the same picture turned over, from far.
-        shows: what each of the views was asked to show, where they were asked for different things.
+        shows: what each of the views was asked to show, where they were asked for different things;
+            Ask() for nothing.
         notes: what to say of it, in sentences.
         sampling: how it is drawn, where that is not as the scene is.
         decode: from what the sampler ends with to pictures, where that is not the codec's way.

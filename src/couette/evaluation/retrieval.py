@@ -115,6 +115,13 @@ def nearest_pictures(query: Tensor, pictures: Tensor, count: int) -> tuple[Tenso
 
 
 @torch.no_grad()
+def looked_at(network: Clip, pictures: Tensor, runtime: Runtime) -> Tensor:
+    """Embeddings of pictures (N, C, H, W) in [-1, 1], (N, E) float32 on the CPU."""
+    x = sent(pictures, runtime.device).contiguous(memory_format=runtime.memory_format)
+    with evaluating(network), runtime.autocast():
+        return network.look(x).cpu()
+
+
 def embed_pictures(
     network: Clip,
     data: Dataset,
@@ -125,13 +132,11 @@ def embed_pictures(
 ) -> Tensor:
     """Embeddings of pictures at `index` (N,), (N, E) float32 on the CPU."""
     parts, done = [], 0
-    with evaluating(network), runtime.autocast():
-        for part in torch.split(index, batch):
-            x = sent(to_float(data.pictures(part)), runtime.device)
-            parts.append(network.look(x.contiguous(memory_format=runtime.memory_format)).cpu())
-            done += len(part)
-            if progress:
-                progress("looking at pictures", done, len(index))
+    for part in torch.split(index, batch):
+        parts.append(looked_at(network, to_float(data.pictures(part)), runtime))
+        done += len(part)
+        if progress:
+            progress("looking at pictures", done, len(index))
     return torch.cat(parts)
 
 
