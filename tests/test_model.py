@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from couette.config import DiffusionConfig, ModelConfig, SamplingConfig, Spec, spec
+from couette.contracts import Sizes, TextSizes
 from couette.errors import CheckpointError, ConfigError, CouetteError, ShapeError, UnknownName
 from couette.model import (
     AVERAGE,
@@ -25,6 +26,7 @@ from couette.model import (
     outline,
     read_config,
 )
+from couette.model.describing import Unfilled, build_sized
 from couette.registry import NETWORKS
 from couette.storage import json_bytes, tensor_bytes
 
@@ -217,6 +219,18 @@ def test_the_outline_is_what_is_built(name: str) -> None:
         k: (v.shape, v.dtype) for k, v in real.items()
     }
     assert all(value.is_meta for value in drawn.values())
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_weights_that_a_file_replaces_are_not_drawn(name: str) -> None:
+    """Drawing them took as long as reading them."""
+    side = 1 if name == "points" else 32
+    size = Sizes(2 if name == "points" else 1, side, side, 2, text=TextSizes(8, 100))
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    with Unfilled():
+        build_sized(Spec(name=name), size, DiffusionConfig())
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_network_too_large_to_build_is_an_input_error() -> None:
