@@ -47,6 +47,22 @@ class TestEdit:
             for flag in (*EDITS.settings(name).model_fields, "seed", "label", "steps", "out"):
                 assert f"--{flag}" in result.out.replace("_", "-"), (name, flag)
 
+    @pytest.mark.parametrize(
+        ("flags", "how"),
+        [
+            ((), "ddim, 2 steps"),
+            (("--label", 3, "--guidance", 4), "ddim, 2 steps, guidance 4"),
+            (("--method", "friendly"), "ddpm, 2 steps"),
+        ],
+    )
+    def test_what_walks_in_its_own_way_says_so(
+        self, shell: Shell, picture: Path, flags: tuple[object, ...], how: str
+    ) -> None:
+        """And by no guidance, where a picture is to come back as it was."""
+        asked = ("edit", "exact:digits", "invert", picture, "--steps", 2, "--count", 1, *flags)
+        result = shell(*asked, "--out", "out.png")
+        assert result.code == 0 and f"Drawn with {how}.\n" in result.out
+
     def test_a_sheet_in_the_runs_folder(self, shell: Shell, run: Path, picture: Path) -> None:
         result = shell("edit", run, "img2img", picture, "--start", 2, 4, "--steps", 6, "--count", 2)
         assert result.code == 0

@@ -14,7 +14,7 @@ import couette
 from couette import api
 from couette.config import Spec
 from couette.editing import EDITS, drawn, edits_of, frames, sheet
-from couette.errors import CouetteError, InputError
+from couette.errors import CheckpointError, CouetteError, InputError
 from couette.model import Model
 from editing.exactly import gaussian, model_of
 from recipes.test_text import folder
@@ -237,8 +237,27 @@ def test_an_encoder_reads_which_of_the_prompts_is_nearest(
     assert re.fullmatch(
         r"Read as asked, near: \d+%; detail: \d+%; far: \d+%; in all of them: \d+%\.", row.notes[0]
     )
-    with pytest.raises(InputError, match="two or more"):
-        couette.edit(model, "panorama", prompt="a red picture", judge=str(encoder))
+    prompts = asked["prompt"][0], ""
+    (row,) = couette.edit(model, "panorama", prompt=asked["prompt"], count=2, judge=str(encoder))
+    assert re.fullmatch(r"Read as asked, as asked: \d+%\.", row.notes[0])
+    for one in (prompts[0], prompts):
+        with pytest.raises(InputError, match="two or more"):
+            couette.edit(model, "panorama", prompt=one, count=2, judge=str(encoder))
+    with pytest.raises(CheckpointError, match=r"judged by an encoder.*There is no run in shapes"):
+        couette.edit(model, "hybrid", judge="shapes", **asked)
+
+
+def test_an_encoder_of_other_pictures_is_refused_before_any_is_drawn(
+    cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    (encoder,) = tmp_path_factory.getbasetemp().glob("edited0/words/encoder")
+    data = {"source": "digits", "captions": ("a {word}",)}
+    gray = couette.train(
+        data, recipe="text-to-pixels", out=tmp_path / "gray", steps=1, **FAST, **TINY
+    )
+    prompts = ("a one", "a two")
+    with pytest.raises(InputError, match="3 channels, and the model makes some of 1"):
+        couette.edit(gray.path, "hybrid", prompt=prompts, judge=str(encoder))
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_what_takes_long_is_said_beforehand(
 
 def test_few_held_out_pictures_are_said() -> None:
     few = open_data(DataConfig(source="digits", resolution=8, limit=20))
-    note = "Only 2 pictures are held out: distances to so few mean little."
+    note = "Only 2 pictures are held out: what is measured on so few means little."
     assert ahead(few)[1:] == [note]
     with pytest.raises(InputError, match=f"give 2 to 18, .* {note}"):
         ahead(few, 20)

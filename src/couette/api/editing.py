@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional
 
 from couette import generate
 from couette.api.drawing import check_seed, load
@@ -17,7 +18,7 @@ from couette.data import open_data
 from couette.data.decode import Look, color
 from couette.data.single import header_of, read_picture
 from couette.editing import EDITS, Edit, Edited, Scene, drawn, edits_of
-from couette.errors import DataError, InputError, ShapeError
+from couette.errors import CheckpointError, DataError, InputError, ShapeError
 from couette.evaluation.features import feature_space
 from couette.evaluation.reconstruction import peak_ratio, similarity
 from couette.evaluation.retrieval import embed_texts, looked_at, zero_shot
@@ -78,7 +79,7 @@ def edit(
         held, name, pictures, count=count, label=label, prompt=prompt, seed=seed, settings=settings
     )
     edits = edits_of(scene, edit_spec(name, settings))
-    reads = reader_of(scene, judge) if judge else None
+    reads = None if judge is None else reader_of(scene, judge)
     return [finished(scene, each, batch, reads) for each in edits]
 
 
@@ -137,22 +138,34 @@ def reader_of(scene: Scene, judge: str) -> Reads:
         InputError: data of other pictures or classes than the model's, or no two prompts.
         DataError, CheckpointError: data or an encoder that can't be opened.
     """
-    if not scene.prompts:
+    if scene.labels or not scene.prompts:
         return _classifier(scene, judge)
-    if len(set(scene.prompts)) < 2:
+    if len({prompt for prompt in scene.prompts if prompt}) < 2:
         raise InputError(
             "An encoder says which of several prompts a picture is nearest; give two or more."
         )
-    return _encoder(judge)
+    return _encoder(scene, judge)
 
 
-def _encoder(folder: str) -> Reads:
-    config, network, tokenizer = load_encoder(find_model(Path(folder)))
-    reads = Words(tokenizer, config.text.length)
+def _encoder(scene: Scene, folder: str) -> Reads:
+    try:
+        config, network, tokenizer = load_encoder(find_model(Path(folder)))
+    except CheckpointError as error:
+        raise CheckpointError(
+            "Pictures of prompts are judged by an encoder, such as RUN/encoder of a run of "
+            f"--recipe text-to-image. {error}"
+        ) from None
+    if config.channels != scene.model.config.channels:
+        raise InputError(
+            f"{folder} looks at pictures of {config.channels} channels, and the model makes some "
+            f"of {scene.model.config.channels}; name an encoder of pictures like these."
+        )
+    reads, size = Words(tokenizer, config.text.length), (config.height, config.width)
 
     def read(pictures: Tensor, prompts: Sequence[Any]) -> list[Answer]:
         known = embed_texts(network, reads, prompts, Runtime())
-        nearest = zero_shot(looked_at(network, pictures, Runtime()), known)
+        small = functional.interpolate(pictures, size, mode="bilinear", antialias=True)
+        nearest = zero_shot(looked_at(network, small, Runtime()), known)
         return [prompts[i] for i in nearest.tolist()]
 
     return read
@@ -211,7 +224,7 @@ def _verdict(edit: Edit, found: Tensor, reads: Reads) -> tuple[str, ...]:
 
 
 def _wanted(ask: Ask) -> Answer:
-    return ask.words if ask.label is None else ask.label
+    return (ask.words or None) if ask.label is None else ask.label
 
 
 def _read(

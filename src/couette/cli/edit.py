@@ -101,7 +101,7 @@ def carry(
         only: which of the pictures, as files of their own, is to be written; all if not given.
     """
     begun = time.monotonic()
-    if found.format == "gif" and found.judge:
+    if found.format == "gif" and found.judge is not None:
         raise InputError("A film is not judged; leave out --judge, or give another --format.")
     with heard() as said:
         held = api.load(model, average=found.weights == "average", device=found.device)
@@ -125,12 +125,12 @@ def carry(
         if found.format == "gif":
             save_gif([image for each in edits for image in frames(scene, each)], path)
         else:
-            reads = reader_of(scene, found.judge) if found.judge else None
+            reads = None if found.judge is None else reader_of(scene, found.judge)
             rows = [finished(scene, each, found.batch, reads) for each in edits]
             notes = (*notes, *(note for row in rows for note in row.notes))
             _write(rows, found.format, path, told.text(asked) if found.metadata else {}, only)
     seconds = time.monotonic() - begun
-    how = generate.said(scene.sampling)
+    how = generate.said(edits[0].sampling or scene.sampling)
     if found.as_json:
         fields = {"path": str(path), "count": found.count, "seed": found.seed, "drawn": how}
         print(json.dumps({**fields, "seconds": round(seconds, 2), "notes": [*said, *notes]}))

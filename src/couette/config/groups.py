@@ -291,7 +291,7 @@ class SamplingConfig(Frozen):
     def guided(self) -> str:
         """The guidance in words, ", guidance 3 by apg:eta=0.5"; nothing where it is off."""
         plain = self.guider == (spec("cfg"),)
-        if plain and self.guidance == 1:
+        if not self.guider or (plain and self.guidance == 1):
             return ""
         methods = "" if plain else f" by {' and '.join(map(str, self.guider))}"
         return f", guidance {self.guidance:g}{methods}"

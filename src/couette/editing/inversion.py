@@ -163,13 +163,14 @@ def invert(
     asks = scene.asks() if scene.labels or scene.prompts else [shows] * scene.count
     before = {"original": picture}
     same = all(each == shows for each in asks)
-    sampling = unguided(scene.sampling) if same else scene.sampling
+    sampling = retracing(scene.sampling, guided=not same)
     truth = picture if same else None
     if method == "friendly":
         _need_retraceable(scene)
         skip = min(round(keep * scene.sampling.steps), scene.sampling.steps - 1)
         drive = friendly(scene.encoded(picture), [shows], scene, skip)
-        return [Edit(asks, drive=drive, before=before, sampling=sampling, truth=truth)]
+        ancestral = sampling.model_copy(update={"sampler": Spec(name="ddpm")})
+        return [Edit(asks, drive=drive, before=before, sampling=ancestral, truth=truth)]
     x = noise_of(scene, [picture], [shows], rounds if method == "exact" else 1)
     level = scene.model.denoiser.corruption.schedule.level(times_of(scene.model, scene.sampling)[0])
     power = torch.hypot(level.alpha, level.sigma).to(x)
@@ -185,11 +186,13 @@ def invert(
     ]
 
 
-def unguided(sampling: SamplingConfig) -> SamplingConfig:
-    """The sampling without what would lead away from the way that an inversion came: guidance, and
+def retracing(sampling: SamplingConfig, *, guided: bool) -> SamplingConfig:
+    """The sampling as pictures are traced and walked back: by DDIM and, where they are to come back
+    as they were, without what would lead away from the way that they came, guidance and
     thresholds."""
-    off = {"guidance": 1.0, "guider": (), "threshold": Spec(name="none")}
-    return sampling.model_copy(update=off)
+    ddim = {"sampler": Spec(name="ddim")}
+    off = {} if guided else {"guidance": 1.0, "guider": (), "threshold": Spec(name="none")}
+    return sampling.model_copy(update={**ddim, **off})
 
 
 def source_of(scene: Scene, source: str | None) -> Ask:
@@ -273,7 +276,7 @@ def interpolate(
             asks,
             drive=drive,
             before={"from": scene.pictures[0], "to": scene.pictures[1]},
-            sampling=unguided(scene.sampling),
+            sampling=retracing(scene.sampling, guided=False),
         )
     ]
 
@@ -314,6 +317,6 @@ def vary(
             scene.asks() if told_more else [shows] * scene.count,
             drive=drive,
             before={"original": picture},
-            sampling=scene.sampling if told_more else unguided(scene.sampling),
+            sampling=retracing(scene.sampling, guided=told_more),
         )
     ]

@@ -118,7 +118,7 @@ def measure_encoder(
         "to_picture": found.to_picture,
         "chance": found.chance,
     }
-    return Measured("encoder", tuple(found.lines()), figures)
+    return Measured("encoder", tuple(found.lines()), figures, few_held_out(data))
 
 
 def _held_out(splits: Splits) -> tuple[Dataset, torch.Tensor]:

@@ -24,11 +24,11 @@ FEW = 30
 
 
 def few_held_out(test: Dataset) -> tuple[str, ...]:
-    """A note where distances to the held-out data mean little; otherwise none."""
+    """A note where what is measured on the held-out data means little; otherwise none."""
     if len(test) >= FEW:
         return ()
     what = "points" if test.points else "pictures"
-    return (f"Only {len(test)} {what} are held out: distances to so few mean little.",)
+    return (f"Only {len(test)} {what} are held out: what is measured on so few means little.",)
 
 
 class Judge:
