@@ -76,4 +76,4 @@ def test_a_refusal_is_one_sentence(
     assert told.startswith("couette: ") and told.count("\n") == 1
     assert "is a 'KandinskyPipeline', which is none of the kinds that can be loaded" in told
     assert run("sample", str(stable), "--label", "3") == 2
-    assert "trained without labels" in capsys.readouterr().err
+    assert "reads words and knows no labels" in capsys.readouterr().err

@@ -5,7 +5,6 @@ The names are loaded when they are first used, so that drawing a picture does no
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,20 +33,32 @@ __all__ = [
     "with_length",
 ]
 
-_HOMES = {
-    "drawing": ("load", "sample", "steps"),
-    "editing": ("edit",),
-    "exporting": ("export",),
-    "measuring": ("evaluate", "lab"),
-    "searching": ("Found", "search"),
-    "training": ("Run", "begin", "new_folder", "recipe_config", "train", "with_length"),
-}
-
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{home}"), name)
+    if name in ("load", "sample", "steps"):
+        from couette.api import drawing
+
+        return getattr(drawing, name)
+    if name == "edit":
+        from couette.api import editing
+
+        return editing.edit
+    if name == "export":
+        from couette.api import exporting
+
+        return exporting.export
+    if name in ("evaluate", "lab"):
+        from couette.api import measuring
+
+        return getattr(measuring, name)
+    if name in ("Found", "search"):
+        from couette.api import searching
+
+        return getattr(searching, name)
+    if name in __all__:
+        from couette.api import training
+
+        return getattr(training, name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
