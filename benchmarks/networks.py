@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,14 +43,33 @@ WIDE = {
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def data_folder(count: int, side: int = SIDE, seed: int = 0) -> Path:
-    """A folder of IDX files in MNIST's form: made-up strokes, since only speed is measured."""
-    folder = Path(tempfile.mkdtemp(prefix="couette-bench-"))
-    generator = torch.Generator().manual_seed(seed)
-    for split, number in (("train", count), ("t10k", 64)):
-        coarse = torch.rand(number, 1, 7, 7, generator=generator)
-        pictures = nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
-        pixels = (255 * (pictures > 0.6)).to(torch.uint8).numpy().tobytes()
+def scratch() -> Path:
+    """A new folder that is gone when the benchmark ends."""
+    folder = tempfile.mkdtemp(prefix="couette-bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def strokes(count: int, side: int, seed: int = 0) -> torch.Tensor:
+    """Made-up pictures, (count, side, side) uint8: only speed is measured."""
+    coarse = torch.rand(count, 1, 7, 7, generator=torch.Generator().manual_seed(seed))
+    pictures = nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
+    return (255 * (pictures > 0.6)).to(torch.uint8)[:, 0]
+
+
+def picture_folder(count: int, side: int = SIDE) -> Path:
+    """A folder of PNG files, which may be more than the memory budget holds."""
+    folder = scratch()
+    for i, picture in enumerate(strokes(count, side).numpy()):
+        Image.fromarray(picture).save(folder / f"{i:06}.png", compress_level=1)
+    return folder
+
+
+def data_folder(count: int, side: int = SIDE) -> Path:
+    """A folder of IDX files in MNIST's form."""
+    folder = scratch()
+    for seed, (split, number) in enumerate((("train", count), ("t10k", 64))):
+        pixels = strokes(number, side, seed).numpy().tobytes()
         sizes = b"".join(n.to_bytes(4, "big") for n in (0x803, number, side, side))
         (folder / f"{split}-images-idx3-ubyte").write_bytes(sizes + pixels)
         labels = (torch.arange(number) % 10).to(torch.uint8).numpy().tobytes()
@@ -56,13 +78,13 @@ def data_folder(count: int, side: int = SIDE, seed: int = 0) -> Path:
     return folder
 
 
-def session(data: Path, **settings: Any) -> Session:
+def session(folder: Path, **settings: Any) -> Session:
     """A run of ours, prepared and never written. Its trainer is what is timed."""
     recipe = settings.pop("recipe", "default")
     steps = settings.pop("steps", 500)
-    out = Path(tempfile.mkdtemp(prefix="couette-bench-")) / "run"
+    out = scratch() / "run"
     return api.begin(
-        data, out=out, recipe=recipe, length={"steps": steps}, settings=settings or None
+        folder, out=out, recipe=recipe, length={"steps": steps}, settings=settings or None
     )
 
 

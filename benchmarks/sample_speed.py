@@ -13,7 +13,6 @@ times as fast as diffusers' best.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.networks import scratch
 from benchmarks.timing import Goal, report
 from couette import api, generate
 from couette.config import DataConfig, spec
@@ -47,7 +47,7 @@ def trained() -> Path:
     given = os.environ.get("RUN")
     if given:
         return Path(given)
-    out = Path(tempfile.mkdtemp(prefix="couette-bench-")) / "run"
+    out = scratch() / "run"
     minutes = float(os.environ.get("MINUTES", "60"))
     settings: dict[str, Any] = {"network": spec("unet2d"), "data": {"resolution": 28}}
     data = os.environ.get("DATA", "mnist")

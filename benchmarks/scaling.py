@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.networks import data_folder, session, steps_of
+from benchmarks.networks import data_folder, picture_folder, session, steps_of
 from benchmarks.timing import Case, Goal, interleaved, ratio, report
 
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
@@ -19,11 +19,11 @@ BATCH = 32
 TINY = {"name": "unet", "size": "tiny"}
 
 
-def case(name: str, data: Path, **settings: Any) -> Case:
+def case(name: str, folder: Path, **settings: Any) -> Case:
     """A run to be timed, and how long it took to prepare."""
     begun = time.perf_counter()
     given = {"network": TINY, "runtime": {"mode": "safe"}, **settings}
-    run = session(data, training={"batch": BATCH}, **given)
+    run = session(folder, training={"batch": BATCH}, **given)
     return Case(name, steps_of(run), BATCH, {"ready": time.perf_counter() - begun})
 
 
@@ -63,9 +63,9 @@ def run() -> None:
         step()
         if count in (50, 100, 200, 300):
             resident[count] = now()
-    data = data_folder(60_000)
-    inside = case("in memory", data)
-    outside = case("from disk", data, data={"memory_gb": 0.001})
+    pictures = picture_folder(20_000)
+    inside = case("in memory", pictures)
+    outside = case("from disk", pictures, data={"memory_gb": 0.001})
     interleaved([inside, outside], 5 * ROUNDS)
     share, spread = ratio(outside, inside)
     notes = {

@@ -11,8 +11,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
+from benchmarks.networks import scratch
 from benchmarks.timing import report
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
@@ -32,7 +32,7 @@ def spent(command: list[str]) -> tuple[float, float]:
 
 def run() -> None:
     """Measure all, print the table."""
-    folder = Path(tempfile.mkdtemp(prefix="couette-bench-"))
+    folder = scratch()
     # By a process of its own: a child's peak begins at its parent's.
     couette = [sys.executable, "-m", "couette"]
     spent([*couette, "train", "digits", "--out", str(folder / "run"), "--steps", "20"])

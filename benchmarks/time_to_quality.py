@@ -12,12 +12,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.networks import session, steps_of
+from benchmarks.networks import scratch, session, steps_of
 from benchmarks.timing import Case, Goal, interleaved, report
 
 DATA = Path(os.environ.get("DATA", "mnist"))
@@ -45,7 +44,7 @@ def judged(run: Path) -> dict[str, Any]:
 
 def run() -> None:
     """Train, judge, print the table."""
-    folder = Path(tempfile.mkdtemp(prefix="couette-bench-"))
+    folder = scratch()
     rows = []
 
     def tried(name: str, *arguments: str) -> float:

@@ -11,7 +11,15 @@ import torch
 
 from benchmarks.chart import chart, goals
 from benchmarks.latents import autoencoder, runs
-from benchmarks.networks import COURSE, data_folder, diffusers_network, forward_flops, session
+from benchmarks.networks import (
+    COURSE,
+    data_folder,
+    diffusers_network,
+    forward_flops,
+    picture_folder,
+    session,
+    steps_of,
+)
 from benchmarks.start_up import spent
 from benchmarks.timing import Case, Goal, interleaved, ratio, report
 from couette.config import DataConfig
@@ -55,6 +63,15 @@ def test_the_data_open_as_pictures_with_classes() -> None:
     data = open_data(DataConfig(source=str(data_folder(50))))
     assert (len(data.train), data.train.height, len(data.train.classes)) == (50, 28, 10)
     assert data.test is not None
+
+
+def test_pictures_past_the_memory_budget_are_trained_on_from_the_disk() -> None:
+    small = {"name": "unet", "size": "tiny", "width": 8}
+    data, safe = picture_folder(40, 8), {"mode": "safe"}
+    run = session(
+        data, data={"memory_gb": 1e-6}, network=small, runtime=safe, training={"batch": 4}
+    )
+    assert steps_of(run)().step == 1
 
 
 def test_what_is_compared_is_of_equal_work() -> None:

@@ -207,7 +207,7 @@ def _parse(stream: BinaryIO, path: Path, axes: int, most: int) -> NDArray[np.uin
     count = math.prod(shape)
     if count > most:
         raise DataError(
-            f"'{path}' holds {count / 1e9:.1f} GB, more than the {most / 1e9:.1f} GB of "
+            f"'{path}' holds {count / 1e9:.2g} GB, more than the {most / 1e9:.2g} GB of "
             "--data.memory-gb; raise it."
         )
     values = stream.read(count + 1)
