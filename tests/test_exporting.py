@@ -89,6 +89,7 @@ def test_an_autoencoder_too(run: Path, tmp_path: Path) -> None:
     assert all(p.dtype == torch.float32 for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_another_average(tmp_path: Path) -> None:
     """Combined from two in all checkpoints, it is nearly the one that a run with it would keep."""
     settings = {**SETTINGS, "data": {"source": "digits", "limit": 40}}

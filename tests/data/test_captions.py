@@ -85,6 +85,7 @@ def test_what_reads_nothing_refuses_them(tmp_path: Path, recipe: str) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_model_is_told_words_not_classes_and_judged_by_the_classes(tmp_path: Path) -> None:
     out = tmp_path / "run"
     settings = {

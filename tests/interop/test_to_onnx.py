@@ -66,7 +66,7 @@ POINTS = {"channels": 2, "height": 1, "width": 1}
 CASES = [
     pytest.param("points:hidden=8,depth=1", {**POINTS, "classes": CLASSES}, id="points"),
     pytest.param("unet:size=tiny,width=16", {"classes": CLASSES}, id="unet, classes"),
-    pytest.param("dit:width=16,depth=1", {**READ, "diffusion": FLOW}, id="dit, words read for it"),
+    slowly("dit:width=16,depth=1", {**READ, "diffusion": FLOW}, id="dit, words read for it"),
     slowly(
         "basic",
         {"codec": "unit", "diffusion": TOY, "sampling": {"grid": "uniform", "sampler": "mix"}},

@@ -261,6 +261,7 @@ def test_guidance_of_a_model_without_classes_is_refused(tmp_path: Path) -> None:
         api.lab(tmp_path / "run", steps=(3,), guidance=(1, 2))
 
 
+@pytest.mark.slow
 def test_accuracy_and_coverage_go_with_the_scale(tmp_path: Path) -> None:
     """On an exact world judged by the pictures it is a world of. The unconditional one was asked
     for nothing, and real pictures cover real ones."""

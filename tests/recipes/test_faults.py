@@ -211,6 +211,7 @@ def test_a_signal_in_any_phase(tmp_path: Path, phase: str, number: int) -> None:
     assert go_on == ["train", "--out", str(out), "--resume"]
 
 
+@pytest.mark.slow
 def test_the_printed_command_goes_on(tmp_path: Path) -> None:
     code, errors, out = stopped(tmp_path, "training", signal.SIGTERM)
     assert code == 143

@@ -136,6 +136,7 @@ def killed_and_resumed(tmp_path: Path, settings: Settings, steps: int, kills: li
     assert epoch_lines(out) == epoch_lines(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(tmp_path: Path) -> None:
     """57 points train: the 4th batch ends an epoch, and at the 2nd no checkpoint is there yet."""
     killed_and_resumed(tmp_path, POINTS, 12, [2, 4, 8])
