@@ -26,6 +26,9 @@ from couette.errors import InputError
 from couette.generate import pictures
 from couette.model import Model
 
+VARIED = 8, 24
+"""Prompts that are drawn again and again, to see how varied that is, and how often each is."""
+
 
 def following(
     model: Model,
@@ -90,8 +93,8 @@ Look = tuple[str | None, str | None, float, float]
 def variety(
     model: Model,
     *,
-    count: int = 8,
-    each: int = 24,
+    count: int = VARIED[0],
+    each: int = VARIED[1],
     seed: int = 0,
     batch: int = 64,
     sampling: SamplingConfig | None = None,

@@ -18,7 +18,7 @@ from couette.data.shapes import KINDS
 from couette.errors import CouetteError, DataError, InputError, ShapeError, UnknownName
 from couette.evaluation.bits import likelihood as likelihood_of
 from couette.evaluation.features import kept_at
-from couette.evaluation.following import following, variety
+from couette.evaluation.following import VARIED, following, variety
 from couette.evaluation.judge import Judge, few_held_out
 from couette.evaluation.levels import loss_by_level
 from couette.evaluation.neighbours import SEARCHED, CopyRule, nearest, rule_from
@@ -47,9 +47,6 @@ FEWEST = 500
 
 LOSSES_ON = 512
 LIKELIHOOD_ON = 128
-
-VARIED = 8, 24
-"""Prompts that are drawn again and again, to see how varied that is, and how often each is."""
 
 
 def default_count(splits: Splits) -> int:
@@ -268,8 +265,6 @@ class _Evaluation:
         )
         own, scenes = variety(
             self.models[name],
-            count=VARIED[0],
-            each=VARIED[1],
             seed=self.seed,
             batch=self.batch,
             sampling=sampling,
