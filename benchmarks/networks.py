@@ -43,6 +43,12 @@ WIDE = {
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def low_precision() -> bool:
+    """Whether the machine has units for bfloat16."""
+    able = torch.cpu.get_capabilities()
+    return DEVICE == "cuda" or bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 def scratch() -> Path:
     """A new folder that is gone when the benchmark ends."""
     folder = tempfile.mkdtemp(prefix="couette-bench-")

@@ -1,11 +1,12 @@
 """What helps and what does not: variants of the default recipe, trained for equally long.
 
-DATA is MNIST's folder, or any other that the recipe takes. The recipe itself trains for STEPS
-(160) of the batch that it takes where time is not short; each variant for as many as take equally
-long, by their steps timed in turn, so that what else the machine does weighs on both. COUNT (500)
-pictures of the averaged weights are judged, drawn as the recipe draws, on one thread. SEEDS (0) are
-trained each; ONLY names variants, parted by semicolons. Rows are appended to LOG (recipes.jsonl),
-and those that stand there are not done again: it may be stopped at any time.
+DATA is MNIST's folder, or any other that the recipe takes, at its own resolution or at RESOLUTION.
+The recipe itself trains for STEPS (160) of the batch that it takes where time is not short; each
+variant for as many as take equally long, by their steps timed in turn, so that what else the
+machine does weighs on both. COUNT (500) pictures of the averaged weights are judged, drawn as the
+recipe draws, on one thread. SEEDS (0) are trained each; ONLY names variants, parted by semicolons.
+Rows are appended to LOG (recipes.jsonl), and those that stand there are not done again: it may be
+stopped at any time.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from couette.runtime import evaluating
 from couette.training import PowerAverage
 
 DATA = Path(os.environ.get("DATA", "mnist"))
+RESOLUTION = int(os.environ.get("RESOLUTION", "0")) or None
 STEPS = int(os.environ.get("STEPS", "160"))
 COUNT = int(os.environ.get("COUNT", "500"))
 SEEDS = tuple(int(each) for each in os.environ.get("SEEDS", "0").split(","))
@@ -94,6 +96,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch 32": {"training": {"batch": 32}},
     "batch 64": {"training": {"batch": 64}},
     "batch 256": {"training": {"batch": 256}},
+    # What won alone, together.
+    "batch 32, uncertainty": {
+        "training": {"batch": 32},
+        "diffusion": {"weighting": spec("uncertainty")},
+    },
+    "batch 32, uncertainty, lower levels": {
+        "training": {"batch": 32},
+        "diffusion": {
+            "weighting": spec("uncertainty"),
+            "times": spec("log-normal", mean=-0.4, std=1.0),
+        },
+    },
+    "batch 16, uncertainty": {
+        "training": {"batch": 16},
+        "diffusion": {"weighting": spec("uncertainty")},
+    },
     # The network.
     "width 48": {"network": {**TINY, "width": 48}},
     "width 96": {"network": {**TINY, "width": 96}},
@@ -141,7 +159,9 @@ def _logged() -> list[dict[str, Any]]:
 
 def _prepared(settings: dict[str, Any], seed: int, steps: int) -> Session:
     training = {"minutes": None, "seed": seed, **settings.get("training", {}), "steps": steps}
-    given = {"runtime": {"mode": "safe", "threads": 1}, **settings, "training": training}
+    data = {"resolution": RESOLUTION, **settings.get("data", {})}
+    runtime = {"mode": "safe", "threads": 1}
+    given = {"runtime": runtime, **settings, "data": data, "training": training}
     return session(DATA, steps=steps, **given)
 
 

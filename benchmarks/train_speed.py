@@ -27,6 +27,7 @@ from benchmarks.networks import (
     diffusers_network,
     diffusers_steps,
     forward_flops,
+    low_precision,
     session,
     steps_of,
 )
@@ -119,8 +120,7 @@ def theirs(bf16: bool) -> dict[str, Callable[[], None]]:
 
 def run() -> None:
     """Time all, print the table."""
-    able = torch.cpu.get_capabilities()
-    bf16 = DEVICE == "cuda" or bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    bf16 = low_precision()
     x, told = torch.zeros(1, 1, SIDE, SIDE, device=DEVICE), torch.zeros(1, device=DEVICE)
     cases = []
     runs = ours()
@@ -136,8 +136,10 @@ def run() -> None:
     for name, step in theirs(bf16).items():
         cases.append(Case(name, repeated(step), BATCH * AT_ONCE, {"GFLOP": cost}))
     interleaved(cases, ROUNDS, warm=2)
+    best = max((case for case in cases if "diffusers" not in case.name), key=lambda c: c.speed)
     if os.environ.get("PROFILE"):
-        profiled(cases[0].step)
+        print(best.name)
+        profiled(best.step)
     peaks = {f"convolution {'bfloat16' if bf16 else 'float32'}": peak(_dtype(bf16))}
     if DEVICE == "cuda":
         peaks["product bfloat16"] = product_peak(torch.bfloat16)
@@ -149,8 +151,8 @@ def run() -> None:
         rows(cases, peaks, published, tuned),
         {"threads": torch.get_num_threads(), **peaks},
         [
-            Goal(f"{where}: diffusers as published", ratio(cases[0], published)[0], 4),
-            Goal(f"{where}: diffusers tuned", ratio(cases[0], tuned)[0], 2),
+            Goal(f"{where}: diffusers as published", ratio(best, published)[0], 4),
+            Goal(f"{where}: diffusers tuned", ratio(best, tuned)[0], 2),
         ],
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +63,34 @@ def test_place_keeps_values_and_lays_convolutions_channels_last() -> None:
     placed = Runtime().place(layer)
     assert placed.weight.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(placed.weight, before)
+
+
+_FAULTS = """
+import resource, torch
+from couette.runtime import Runtime
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**26)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+before = min(faults() for _ in range(5))
+Runtime().place(torch.nn.Linear(1, 1))
+print(before, min(faults() for _ in range(5)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc keeps memory on Linux")
+@pytest.mark.parametrize("other", [False, True])
+def test_freed_memory_is_kept_where_nothing_else_was_asked_for(other: bool) -> None:
+    """256 MB are mapped anew, page by page, until a network is placed, and then no more."""
+    own = {"MALLOC_TRIM_THRESHOLD_": "131072"} if other else {}
+    rest = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "GLIBC_TUNABLES")}
+    done = subprocess.run(
+        [sys.executable, "-c", _FAULTS], env=rest | own, capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    # Huge pages are fewer, but some there are.
+    assert before > 100
+    assert (after > before / 2) == other
 
 
 def test_autocast_follows_the_dtype() -> None:

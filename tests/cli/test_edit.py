@@ -158,6 +158,23 @@ class TestReplay:
         help = unwrapped(shell("replay", made, "--help").out)
         assert "The picture's own when not given" in help
 
+    def test_in_the_arithmetic_that_was_asked_for(self, shell: Shell, run: Path) -> None:
+        told = {}
+        for dtype in ("float32", "bfloat16"):
+            made = f"{dtype}.png"
+            how = ("--count", 4, "--steps", 3, "--dtype", dtype, "--out", made)
+            shell("sample", run, *how)
+            told[dtype] = json.loads(read_text(made)["couette"])["dtype"]
+            result = shell("replay", made, "--model", run, "--out", "again.png")
+            assert result.code == 0, result
+            assert np.array_equal(pixels(made), pixels("again.png"))
+        assert told == {"float32": "float32", "bfloat16": "bfloat16"}
+        assert not np.array_equal(pixels("float32.png"), pixels("bfloat16.png"))
+        shell("sample", run, "--count", 4, "--steps", 3, "--out", "plain.png")
+        assert np.array_equal(pixels("float32.png"), pixels("plain.png"))
+        assert "dtype" not in json.loads(read_text("plain.png")["couette"])
+        assert "dtype" in shell.refused("sample", run, "--dtype", "float16")
+
     def test_one_of_many(self, shell: Shell, run: Path) -> None:
         shell("sample", run, "--count", 4, "--steps", 3, "--format", "png", "--out", run / "four")
         result = shell("replay", run / "four" / "00002.png", "--format", "png", "--out", "one")

@@ -33,7 +33,7 @@ from couette.laboratory import (
 from couette.model import AVERAGE, Model, load_autoencoder, load_encoder, read_config
 from couette.opening import data_of, home_of, is_single
 from couette.runs import RunFolder, find_model
-from couette.runtime import choose
+from couette.runtime import Runtime, choose
 from couette.storage import check_writable
 from couette.validation import parse
 
@@ -49,6 +49,7 @@ def evaluate(
     likelihood: bool = False,
     prompts: int = 200,
     device: str = "auto",
+    dtype: str = "auto",
     out: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     watch: Callable[[Part | Measured], None] | None = None,
@@ -70,6 +71,7 @@ def evaluate(
         prompts: of each kind, to see whether they are followed, where the data are `shapes` and the
             model reads words.
         device: "auto", "cpu", "cuda" or "mps".
+        dtype: "auto", "float32" or "bfloat16".
         out: where the report goes; `evaluation` in the model's folder when not given.
         progress: called with (what is being done, how much is done, of how much).
         watch: called with what is ahead, then with each part of the report as soon as it is known,
@@ -93,8 +95,10 @@ def evaluate(
                 raise InputError(
                     f"{run} draws nothing: {' and '.join(idle)} would do nothing; leave that out."
                 )
-            return _encoder(path, kind, data, weights, device, out, progress, watch)
-    models = _weights_of(path, device)
+            what = {"device": device, "dtype": dtype}
+            runtime = choose(parse(RuntimeConfig, what, "the arguments of evaluate"))
+            return _encoder(path, kind, data, weights, runtime, out, progress, watch)
+    models = _weights_of(path, device, dtype)
     drawn = {"average": list(models)[-1:], "raw": ["weights"], "both": list(models)}
     if weights not in drawn:
         raise UnknownName("choice of weights", weights, drawn)
@@ -128,7 +132,7 @@ def _encoder(
     kind: str,
     data: str | Path | None,
     weights: str,
-    device: str,
+    runtime: Runtime,
     out: str | Path | None,
     progress: Callable[[str, int, int], None] | None,
     watch: Callable[[Part | Measured], None] | None,
@@ -137,7 +141,6 @@ def _encoder(
     where = Path(out) if out else home_of(path) / "evaluation"
     check_writable(where)
     folder, average = find_model(path), weights != "raw"
-    runtime = choose(parse(RuntimeConfig, {"device": device}, "the arguments of evaluate"))
     described = read_config(folder)
     source = data_of(path, described, data, f"couette eval {path} NEWPATH")
     splits = open_data(source, progress, others=data is not None)
@@ -169,6 +172,7 @@ def lab(
     evaluations: int | None = None,
     store: bool = False,
     device: str = "auto",
+    dtype: str = "auto",
     out: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     watch: Callable[[Outcome], None] | None = None,
@@ -191,6 +195,7 @@ def lab(
         evaluations: the winner may take at most so many.
         store: make the winner the run's own way to draw.
         device: "auto", "cpu", "cuda" or "mps".
+        dtype: "auto", "float32" or "bfloat16".
         out: where results and figures go; `lab` in the model's folder when not given.
         progress: called with (what is being done, how much is done, of how much).
         watch: called with each outcome as soon as it is known.
@@ -205,7 +210,7 @@ def lab(
     path = Path(run)
     if store and not RunFolder(path).exists():
         raise InputError(f"Only a run keeps a way to draw; {path} is none. Leave out --store.")
-    model = load(path, device=device)
+    model = load(path, device=device, dtype=dtype)
     scales = [guidance] if isinstance(guidance, int | float) else list(guidance or ())
     for scale in scales:
         generate.guided(model, generate.sampling_of(model, guidance=scale), 1)
@@ -263,11 +268,11 @@ def _spec(part: Spec | str) -> Spec:
     return Spec.model_validate(part) if isinstance(part, str) else part
 
 
-def _weights_of(path: Path, device: str) -> dict[str, Model]:
+def _weights_of(path: Path, device: str, dtype: str) -> dict[str, Model]:
     """The raw weights of a model, and their average where there is one."""
     if is_single(path):
-        return {"weights": load(path, device=device)}
-    models = {"weights": load(path, average=False, device=device)}
+        return {"weights": load(path, device=device, dtype=dtype)}
+    models = {"weights": load(path, average=False, device=device, dtype=dtype)}
     if (find_model(path) / AVERAGE).exists():
-        models["average"] = load(path, device=device)
+        models["average"] = load(path, device=device, dtype=dtype)
     return models

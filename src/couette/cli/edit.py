@@ -104,7 +104,8 @@ def carry(
     if found.format == "gif" and found.judge is not None:
         raise InputError("A film is not judged; leave out --judge, or give another --format.")
     with heard() as said:
-        held = api.load(model, average=found.weights == "average", device=found.device)
+        average = found.weights == "average"
+        held = api.load(model, average=average, device=found.device, dtype=found.dtype)
         scene, notes = scene_of(
             held,
             name,
@@ -119,7 +120,7 @@ def carry(
         edits = edits_of(scene, spec)
         again = _again(spec, scene, pictures)
         weights = weights_of(model, found.weights)
-        told = Drawing(held, scene.sampling, found.seed, *weights, edit=again)
+        told = Drawing(held, scene.sampling, found.seed, *weights, edit=again, dtype=found.dtype)
         asked = edits[0].asked
         path = placed(told, asked, model, found.out, found.format, found.metadata)
         if found.format == "gif":

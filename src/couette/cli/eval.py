@@ -38,6 +38,7 @@ def evaluate(
     likelihood: bool = False,
     prompts: int = 200,
     device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     out: Path | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:
@@ -59,6 +60,7 @@ def evaluate(
         prompts: of each kind, drawn to see whether they are followed: of a model that was trained
             on the captions of shapes.
         device: auto, cpu, cuda or mps.
+        dtype: arithmetic; auto is bfloat16 on GPUs that have it, else float32.
         out: where report.json, report.txt and the figures go; RUN/evaluation when not given.
         as_json: the report as JSON on stdout.
     """
@@ -79,6 +81,7 @@ def evaluate(
             likelihood=likelihood,
             prompts=prompts,
             device=device,
+            dtype=dtype,
             out=out,
             progress=ticker,
             watch=say,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -38,6 +38,7 @@ def lab(
     evaluations: int | None = None,
     store: bool = False,
     device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     out: Path | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:
@@ -60,6 +61,7 @@ def lab(
         evaluations: the winner may take at most so many.
         store: make the winner the run's own way to draw.
         device: auto, cpu, cuda or mps.
+        dtype: arithmetic; auto is bfloat16 on GPUs that have it, else float32.
         out: where results and figures go; RUN/lab when not given.
         as_json: results as JSON on stdout.
     """
@@ -84,6 +86,7 @@ def lab(
             store=store,
             evaluations=evaluations,
             device=device,
+            dtype=dtype,
             out=out,
             progress=ticker,
             watch=say,

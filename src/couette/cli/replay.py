@@ -7,7 +7,7 @@ import json
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -77,6 +77,7 @@ class Told(BaseModel):
     step: int = 0
     weights: str | None = None
     enlarged: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     model: str
     edit: Edited | None = None
 
@@ -139,7 +140,13 @@ def _told(path: Path) -> tuple[Told, int | None]:
 def _sampled(path: Path, told: Told, flags: list[str]) -> int:
     begun = time.monotonic()
     shared = documented(sample, leave=_LEFT)
-    defaults = {"seed": told.seed, "count": told.count, "label": None, "prompt": None}
+    defaults = {
+        "seed": told.seed,
+        "count": told.count,
+        "label": None,
+        "prompt": None,
+        "dtype": told.dtype,
+    }
     fields: dict[str, Any] = {
         n: (kind, defaults.get(n, value)) for n, (kind, value) in shared.items()
     }
@@ -158,8 +165,12 @@ def _sampled(path: Path, told: Told, flags: list[str]) -> int:
         )
     if found.guider is None:
         _guides_given(path, told.sampling)
-    source, model = _model(path, told, found.model, found.device)
-    second = None if found.enlarge is None else api.load(found.enlarge, device=found.device)
+    source, model = _model(path, told, found.model, found.device, found.dtype)
+    second = (
+        None
+        if found.enlarge is None
+        else api.load(found.enlarge, device=found.device, dtype=found.dtype)
+    )
     enlarged = None if second is None else digest_of(second.network)
     sampling = _changed(model, told.sampling, found)
     if found.label is not None or found.prompt is not None:
@@ -167,7 +178,7 @@ def _sampled(path: Path, told: Told, flags: list[str]) -> int:
     else:
         asked = _asked(model, told, found.count)
     weights = weights_of(source, told.weights or "average")
-    drawing = Drawing(model, sampling, found.seed, *weights, enlarged)
+    drawing = Drawing(model, sampling, found.seed, *weights, enlarged, dtype=found.dtype)
     where = (source, found.out, found.format, found.batch, found.metadata)
     paths = written(drawing, asked, *where, told.first, second)
     seconds = time.monotonic() - begun
@@ -250,6 +261,7 @@ def _edited(path: Path, told: Told, edit: Edited, index: int | None, flags: list
         "label": edit.labels,
         "prompt": edit.prompts or None,
         "weights": told.weights or "average",
+        "dtype": told.dtype,
         "format": "grid" if index is None else "png",
     }
     beside = {each.name: each for each in edit.files}
@@ -260,7 +272,7 @@ def _edited(path: Path, told: Told, edit: Edited, index: int | None, flags: list
     found, settings = editing.parsed(edit.name, flags, defaults, own, _OWN)
     if found.guider == defaults["guider"]:
         _guides_given(path, sampling)
-    source, _ = _model(path, told, found.model, found.device)
+    source, _ = _model(path, told, found.model, found.device, found.dtype)
     pictures = found.picture or [_beside(path, each, "--picture") for each in edit.pictures]
     pictures = list(pictures)
     return editing.carry(source, edit.name, pictures, found, settings, only=index)
@@ -282,7 +294,9 @@ def _beside(path: Path, wanted: Given, flag: str = "") -> Path:
     raise DataError(f"{path} was made with {name}, which {what}; {how}.")
 
 
-def _model(path: Path, told: Told, given: Path | None, device: str) -> tuple[Path, Model]:
+def _model(
+    path: Path, told: Told, given: Path | None, device: str, dtype: str
+) -> tuple[Path, Model]:
     """The model that a picture was drawn with, and where it lies.
 
     Raises:
@@ -290,11 +304,11 @@ def _model(path: Path, told: Told, given: Path | None, device: str) -> tuple[Pat
     """
     average = told.weights != "raw"
     if given is not None:
-        return given, api.load(given, average=average, device=device)
+        return given, api.load(given, average=average, device=device, dtype=dtype)
     above = [each for folder in path.resolve().parents for each in _places(folder, told.step)]
     for place in (*above, Path(STARTER)):
         try:
-            model = api.load(place, average=average, device=device)
+            model = api.load(place, average=average, device=device, dtype=dtype)
         except CouetteError:
             continue
         if digest_of(model.network) == told.model:

@@ -55,6 +55,7 @@ def sample(
     weights: Literal["average", "raw"] = "average",
     metadata: bool = True,
     device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:
     """Draw pictures from a trained model.
@@ -89,6 +90,8 @@ def sample(
         weights: the running average of the weights, or the raw ones.
         metadata: write the settings into PNGs.
         device: auto, cpu, cuda or mps.
+        dtype: arithmetic; auto is bfloat16 on GPUs that have it, else float32. Processors with
+            units for bfloat16 are up to twice as fast in it, and round more.
         as_json: one JSON object on stdout.
     """
     begun = time.monotonic()
@@ -96,7 +99,7 @@ def sample(
     if schedule is not None:
         model = Path(with_schedule(model, schedule))
     with heard() as notes:
-        held = api.load(model, average=weights == "average", device=device)
+        held = api.load(model, average=weights == "average", device=device, dtype=dtype)
         sampling = generate.sampling_of(
             held,
             guidance=guidance,
@@ -111,9 +114,9 @@ def sample(
         if batch < 1:
             raise InputError(f"A batch holds at least one picture, not {batch}.")
         asked = generate.ask(held, count, label, sampling, prompt, toward, weight)
-        second = None if enlarge is None else api.load(enlarge, device=device)
+        second = None if enlarge is None else api.load(enlarge, device=device, dtype=dtype)
         enlarged = None if second is None else digest_of(second.network)
-        drawing = Drawing(held, sampling, seed, *weights_of(model, weights), enlarged)
+        drawing = Drawing(held, sampling, seed, *weights_of(model, weights), enlarged, dtype=dtype)
         paths = written(drawing, asked, model, out, format, batch, metadata, second=second)
     report(paths, count, seed, sampling, time.monotonic() - begun, notes, as_json)
     return 0

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 MANY = 1024
 """Tokens above which attention must not hold a weight for every pair of them."""
+
+AT_ONCE = 2**20
+"""Pairs whose weights a processor works out at once, so that they stay in its cache."""
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -31,31 +36,79 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's GroupNorm, (B, C, H, W), without its fall in speed on processors.
+    """torch's GroupNorm, (B, C, H, W), for maps in channels_last.
 
-    There the kernel for channels_last takes several times as long and loses more digits where the
-    mean is large. Here the moments of each group become one scale and one shift a channel.
+    torch has no kernel for those: on cards it copies the map to the other layout, which the next
+    convolution undoes, and on processors it takes several times as long and loses more digits where
+    the mean is large. Here the moments of each group, summed in float32, become one scale and one
+    shift a channel, and the map keeps its dtype; under autocast torch would widen it.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
+        if not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        batch, channels, height, width = x.shape
-        rows = x.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
-        scale, shift = self._affine(rows)
-        y = torch.addcmul(shift.to(x.dtype), rows, scale.to(x.dtype))
-        return y.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x.permute(0, 2, 3, 1).flatten(1, 2)
+            settings = self.weight, self.bias, self.num_groups, self.eps
+            y: Tensor = _GroupNorm.apply(rows, *settings)  # type: ignore[no-untyped-call]
+        batch, _, height, width = x.shape
+        return y.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
-    def _affine(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What normalizes (B, HW, C) rows, as a scale and a shift of each channel, (B, 1, C)."""
-        groups = (self.num_groups, self.num_channels // self.num_groups)
-        rows = rows.float()
-        mean = rows.mean(1).reshape(-1, *groups).mean(2, keepdim=True)  # (B, G, 1)
-        square = rows.square().mean(1).reshape(-1, *groups).mean(2, keepdim=True)
-        deviation = ((square - mean.square()).clamp_min(0) + self.eps).sqrt()
-        scale = self.weight.reshape(groups) / deviation
-        shift = self.bias.reshape(groups) - mean * scale
-        return scale.flatten(1)[:, None], shift.flatten(1)[:, None]
+
+class _GroupNorm(torch.autograd.Function):
+    """Wu & He 2018, "Group Normalization", eq. 1 and 2, of (B, N, C) rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
+    ) -> Tensor:
+        total, square = _sums(rows)
+        count = rows.shape[1] * rows.shape[2] // groups
+        mean = _grouped(total, groups) / count
+        variance = (_grouped(square, groups) / count - mean.square()).clamp_min(0)
+        inverse = (variance + eps).rsqrt()
+        scale = weight * inverse
+        ctx.save_for_backward(rows, weight, mean, inverse)
+        ctx.groups, ctx.count = groups, count
+        return _affine(rows, scale, bias - mean * scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight, mean, inverse = ctx.saved_tensors
+        total, product = _sums(dy, rows)
+        product = (product - mean * total) * inverse  # of dy and the normed rows
+        # What a change of the mean and of the variance gives back, as a shift and a scale of rows.
+        along = -inverse * _grouped(weight * product, ctx.groups) * inverse / ctx.count
+        shift = -inverse * _grouped(weight * total, ctx.groups) / ctx.count - mean * along
+        dx = torch.addcmul(
+            _affine(rows, along, shift), dy, (weight * inverse).to(dy.dtype)[:, None]
+        )
+        return dx, product.sum(0), total.sum(0), None, None
+
+
+def _sums(one: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Over N, of `one` and of `one·other`, `one` itself where there is no other: (B, N, C) each, to
+    (B, C) float32."""
+    total = one.sum(1, dtype=torch.float32)
+    if other is not None:
+        return total, (one * other).sum(1, dtype=torch.float32)
+    if one.device.type == "cpu":
+        return total, one.float().square().sum(1)
+    # Cards widen as they read, so that no wider copy is written.
+    return total, torch.linalg.vector_norm(one, dim=1, dtype=torch.float32).square()
+
+
+def _grouped(sums: Tensor, groups: int) -> Tensor:
+    """The sum of each group of (B, C) for every channel in it."""
+    batch, channels = sums.shape
+    of_groups = sums.reshape(batch, groups, channels // groups).sum(2, keepdim=True)
+    return of_groups.expand(-1, -1, channels // groups).reshape(batch, channels)
+
+
+def _affine(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    scale, shift = scale.to(rows.dtype), shift.to(rows.dtype)
+    return torch.addcmul(shift[:, None], rows, scale[:, None])
 
 
 def drawn(*shape: int, std: float = 0.02) -> nn.Parameter:
@@ -102,13 +155,29 @@ def attend(
     mask: bool, broadcast over (B, heads, tokens of q, tokens of k); False is not attended to.
     tap: what the weights go through on their way, where they are looked at or changed.
 
-    On processors the fused kernel is the faster one in float32, but its backward pass in bfloat16
-    takes several times as long as these two products; then only the square of `tokens` in memory
-    speaks for it.
+    On processors the fused kernel is the faster one in float32. In bfloat16 it takes longer than
+    two products, a few rows at a time so that their weights stay in the cache, and its backward
+    pass several times as long; then only the square of `tokens` in memory speaks for it.
     """
     products = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] <= MANY
-    if tap is None and not products:
+    if tap is not None:
+        return _attend(q, k, v, mask, tap)
+    if not products:
         return F.scaled_dot_product_attention(q, k, v, mask)
+    rows = max(AT_ONCE // (q.shape[1] * q.shape[2] * k.shape[2]), 1)
+    if mask is not None or len(q) <= rows:
+        return _attend(q, k, v, mask)
+    few = zip(*(torch.split(part, rows) for part in (q, k, v)), strict=True)
+    return torch.cat([_attend(*each) for each in few])
+
+
+def _attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    tap: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from couette.config import RuntimeConfig
 from couette.errors import ConfigError
 from couette.runtime.capturing import Captured
+from couette.runtime.memory import keep_freed
 from couette.validation import parse
 
 Dtype = Literal["float32", "bfloat16"]
@@ -61,8 +62,14 @@ class Runtime:
     graph: bool = False
 
     def apply(self) -> None:
-        """Set the process-wide parts: threads, and on CUDA TF32 and attention's kernels."""
+        """Set the process-wide parts: threads, and what else the device asks for."""
         torch.set_num_threads(self.threads)
+        self._ready()
+
+    def _ready(self) -> None:
+        """Set what becomes of freed memory, and on CUDA TF32 and attention's kernels."""
+        if self.device == "cpu":
+            keep_freed()
         if self.device == "cuda":
             # cuDNN's backward pass of masked attention gives NaN where logits fall below -88:
             # https://github.com/pytorch/pytorch/issues/196678.
@@ -74,11 +81,12 @@ class Runtime:
         return _FORMATS[self.layout]
 
     def place(self, network: nn.Module) -> nn.Module:
-        """Move a network to the device, its convolutions in the layout.
+        """Move a network to the device, its convolutions in the layout, and ready the device.
 
         Raises:
             ConfigError: blocks are to be recomputed, and it has none.
         """
+        self._ready()
         blocks = [module for module in network.modules() if isinstance(module, Repeated)]
         if self.recompute and not blocks:
             raise ConfigError(
