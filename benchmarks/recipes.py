@@ -108,6 +108,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "times": spec("log-normal", mean=-0.4, std=1.0),
         },
     },
+    "batch 64, uncertainty": {
+        "training": {"batch": 64},
+        "diffusion": {"weighting": spec("uncertainty")},
+    },
     "batch 16, uncertainty": {
         "training": {"batch": 16},
         "diffusion": {"weighting": spec("uncertainty")},

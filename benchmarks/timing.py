@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -49,6 +51,36 @@ def interleaved(cases: Sequence[Case], rounds: int, warm: int = 1) -> None:
             wait()
             if number >= warm:
                 case.seconds.append(time.perf_counter() - begun)
+
+
+class Apart:
+    """What `build(*given)` gives, called in a process of its own, begun at once.
+
+    So that others run as they would by themselves: nothing that we set of this process, such as
+    threads or what becomes of freed memory, is set there.
+
+    Args:
+        build: a function of a module.
+    """
+
+    def __init__(self, build: Callable[..., Callable[..., Any]], *given: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, build, given), daemon=True)
+        process.start()
+        there.close()
+
+    def __call__(self, *given: Any) -> Any:
+        self._here.send(given)
+        return self._here.recv()
+
+
+def _serve(there: Connection, build: Callable[..., Callable[..., Any]], given: Any) -> None:
+    step = build(*given)
+    while True:
+        found = step(*there.recv())
+        wait()
+        there.send(found)
 
 
 def wait() -> None:

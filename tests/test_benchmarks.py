@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import operator
+import os
 import sys
+from functools import partial
 from typing import cast
 
 import pytest
@@ -21,7 +24,7 @@ from benchmarks.networks import (
     steps_of,
 )
 from benchmarks.start_up import spent
-from benchmarks.timing import Case, Goal, interleaved, ratio, report
+from benchmarks.timing import Apart, Case, Goal, interleaved, ratio, report
 from couette.config import DataConfig
 from couette.data import open_data
 from couette.networks.plan import count_parameters
@@ -50,6 +53,12 @@ def test_cases_take_turns_and_warm_rounds_do_not_count() -> None:
     interleaved(cases, 2, warm=1)
     assert "".join(order) == "ababab"
     assert [len(each.seconds) for each in cases] == [2, 2]
+
+
+def test_apart_is_another_process_that_goes_on() -> None:
+    number = Apart(partial, os.getpid)
+    assert number() == number() != os.getpid()
+    assert Apart(partial, operator.add, 1)(2) == 3
 
 
 def test_a_report_ends_in_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:

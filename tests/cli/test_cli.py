@@ -306,9 +306,9 @@ class TestSample:
         own = api.load(run).config.sampling
         assert own.guidance == 1.5
         result = shell("sample", run, *self.FEW)
-        assert result.out.endswith("    Drawn with heun, 2 steps, guidance 1.5.\n")
+        assert result.out.endswith("    Drawn with dpmpp-2m, 2 steps, guidance 1.5.\n")
         assert json.loads(shell("sample", run, *self.FEW, "--json").out)["drawn"] == (
-            "heun, 2 steps, guidance 1.5"
+            "dpmpp-2m, 2 steps, guidance 1.5"
         )
         said = "The model's own when not given, which is said with the pictures unless it is off"
         for words in (("sample",), ("edit", run, "img2img")):

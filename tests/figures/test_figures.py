@@ -121,7 +121,7 @@ def test_steps_and_sheets_are_as_large_as_asked(toy: Path, digits: Path) -> None
     (five,) = pictures(resolve(str(toy)), "steps")
     assert "mix, 5 steps" in five.notes[0]
     (sheet,) = pictures(resolve(str(digits)), "sheet", {"steps": 2, "guidance": 1.0})
-    assert sheet.notes == ("digits at step 5: heun, 2 steps.",)
+    assert sheet.notes == ("digits at step 5: dpmpp-2m, 2 steps.",)
     # Eight rows of ten classes, and their names above.
     assert sheet.image.width > sheet.image.height
 

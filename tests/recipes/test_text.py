@@ -194,7 +194,7 @@ class TestWhatIsDrawn:
         first, second, rest = text["parameters"].split("\n")
         assert first == "a red picture | blue / green"
         assert second == "Negative prompt: green"
-        assert rest.startswith("Steps: 2, Sampler: heun")
+        assert rest.startswith("Steps: 2, Sampler: dpmpp-2m")
         own = json.loads(text["couette"])
         assert own["prompts"] == ["a red picture", "blue / green"]
         assert own["sampling"]["negative"] == "green"

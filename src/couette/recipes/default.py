@@ -36,9 +36,9 @@ def default() -> RunConfig:
             average=0.08,
         ),
         sampling=SamplingConfig(
-            sampler=spec("heun"),
+            sampler=spec("dpmpp-2m"),
             grid=spec("karras", sigma_min=0.01, sigma_max=40.0),
-            steps=8,
+            steps=10,
             guidance=1.5,
         ),
     )
@@ -77,6 +77,8 @@ def points() -> RunConfig:
             ),
             "network": spec("points"),
             "training": base.training.model_copy(update={"minutes": 1.0, "batch": 512}),
-            "sampling": base.sampling.model_copy(update={"steps": 18, "guidance": 1.0}),
+            "sampling": base.sampling.model_copy(
+                update={"sampler": spec("heun"), "steps": 18, "guidance": 1.0}
+            ),
         }
     )
