@@ -15,7 +15,11 @@ from couette.registry import RECIPES
 
 @RECIPES.register("default")
 def default() -> RunConfig:
-    """What we think best for a new folder: EDM preconditioning, a UNet sized from the data."""
+    """What we think best for a new folder: EDM preconditioning, a UNet sized from the data.
+
+    Levels count alike, however large their errors are, which is learned (Karras et al. 2024, eqs.
+    15–22).
+    """
     return RunConfig(
         recipe="default",
         diffusion=DiffusionConfig(
@@ -23,6 +27,7 @@ def default() -> RunConfig:
             parameterization=spec("edm", sigma_data=0.5),
             told=spec("log"),
             times=spec("log-normal", mean=0.0, std=1.0),
+            weighting=spec("uncertainty"),
             drop=0.1,
         ),
         training=TrainingConfig(
@@ -73,6 +78,7 @@ def points() -> RunConfig:
                 update={
                     "parameterization": spec("edm", sigma_data=1.0),
                     "times": spec("log-normal", mean=-1.2, std=1.6),
+                    "weighting": spec("uniform"),
                 }
             ),
             "network": spec("points"),

@@ -32,8 +32,7 @@ def text_to_pixels() -> RunConfig:
     """Pictures for words in one stage, for small pictures: on pixels, and learning to read as well.
 
     The default recipe, and attention to the words. Words are what a picture is known by where
-    noise hides it, so that more of the levels are noisy ones, and their share is learned: levels
-    count alike, however large their errors are (Karras et al. 2024, eqs. 15–22).
+    noise hides it, so that more of the levels are noisy ones.
     """
     base = default()
     return base.model_copy(
@@ -41,10 +40,7 @@ def text_to_pixels() -> RunConfig:
             "recipe": "text-to-pixels",
             "text": TextConfig(encoder="learned"),
             "diffusion": base.diffusion.model_copy(
-                update={
-                    "times": spec("log-normal", mean=-0.2, std=1.3),
-                    "weighting": spec("uncertainty"),
-                }
+                update={"times": spec("log-normal", mean=-0.2, std=1.3)}
             ),
             "training": base.training.model_copy(update={"minutes": 20.0}),
             "sampling": base.sampling.model_copy(update={"guidance": 3.0}),
