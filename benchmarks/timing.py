@@ -7,6 +7,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -77,10 +78,11 @@ class Apart:
 
 def _serve(there: Connection, build: Callable[..., Callable[..., Any]], given: Any) -> None:
     step = build(*given)
-    while True:
-        found = step(*there.recv())
-        wait()
-        there.send(found)
+    with suppress(EOFError):  # the benchmark has ended
+        while True:
+            found = step(*there.recv())
+            wait()
+            there.send(found)
 
 
 def wait() -> None:
