@@ -42,6 +42,9 @@ WIDE = {
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
+THREADS = torch.get_num_threads()
+"""Of a process that nobody has told another number."""
+
 
 def low_precision() -> bool:
     """Whether the machine has units for bfloat16."""
@@ -95,9 +98,15 @@ def session(folder: Path, **settings: Any) -> Session:
 
 
 def steps_of(run: Session) -> Callable[[], Any]:
-    """One step of a run's trainer a call: everything that a step of training does."""
+    """One step of a run's trainer a call, with its own threads: everything that a step of training
+    does."""
     progress = run.trainer.run()
-    return lambda: next(progress)
+
+    def step() -> Any:
+        run.runtime.apply()
+        return next(progress)
+
+    return step
 
 
 def forward_flops(network: nn.Module, *arguments: Any) -> int:

@@ -76,7 +76,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "times": spec("logit-normal"),
         }
     },
-    "uncertainty": {"diffusion": {"weighting": spec("uncertainty")}},
+    "all errors as they are": {"diffusion": {"weighting": spec("uniform")}},
     "immiscible": {"diffusion": {"pairing": spec("immiscible")}},
     "strata": {"diffusion": {"strata": 128}},
     # Where the noise levels lie.
@@ -93,28 +93,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lr doubled": {"training": {"lr": 8e-3}},
     "cosine decay": {"training": {"decay": "cosine"}},
     "no decay": {"training": {"decay": "constant"}},
+    "batch 16": {"training": {"batch": 16}},
     "batch 32": {"training": {"batch": 32}},
     "batch 64": {"training": {"batch": 64}},
     "batch 256": {"training": {"batch": 256}},
-    # What won alone, together.
-    "batch 32, uncertainty": {
+    # More than one at once.
+    "batch 32, all errors as they are": {
         "training": {"batch": 32},
-        "diffusion": {"weighting": spec("uncertainty")},
+        "diffusion": {"weighting": spec("uniform")},
     },
-    "batch 32, uncertainty, lower levels": {
+    "batch 32, lower levels": {
         "training": {"batch": 32},
-        "diffusion": {
-            "weighting": spec("uncertainty"),
-            "times": spec("log-normal", mean=-0.4, std=1.0),
-        },
-    },
-    "batch 64, uncertainty": {
-        "training": {"batch": 64},
-        "diffusion": {"weighting": spec("uncertainty")},
-    },
-    "batch 16, uncertainty": {
-        "training": {"batch": 16},
-        "diffusion": {"weighting": spec("uncertainty")},
+        "diffusion": {"times": spec("log-normal", mean=-0.4, std=1.0)},
     },
     # The network.
     "width 48": {"network": {**TINY, "width": 48}},
@@ -158,7 +148,8 @@ def _logged() -> list[dict[str, Any]]:
     if not LOG.exists():
         return []
     rows = map(json.loads, LOG.read_text(encoding="utf-8").splitlines())
-    return [row for row in rows if row["steps"] == STEPS and row["data"] == str(DATA)]
+    asked = {"steps": STEPS, "data": str(DATA), "resolution": RESOLUTION}
+    return [row for row in rows if all(row.get(name) == each for name, each in asked.items())]
 
 
 def _prepared(settings: dict[str, Any], seed: int, steps: int) -> Session:
@@ -192,6 +183,7 @@ def _tried(name: str, seed: int, cost: float, made: Session, judge: Judge) -> li
         "steps": STEPS,
         "cost": cost,
         "data": str(DATA),
+        "resolution": RESOLUTION,
         "pictures": trainer.step * made.config.training.batch,
     }
     rows = [{"variant": name, **about, **_judged(made, "average", judge)}]

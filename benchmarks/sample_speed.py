@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.networks import DEVICE, low_precision, scratch
+from benchmarks.networks import DEVICE, THREADS, low_precision, scratch
 from benchmarks.timing import Apart, Goal, report
 from couette import api, generate
 from couette.config import DataConfig, spec
@@ -137,7 +137,10 @@ def drawing(model: Model) -> Callable[[str, str, int, int], Tensor]:
 
 def run() -> None:
     """Draw and judge all, print the table."""
+    if COUNT % BATCH:
+        raise SystemExit(f"COUNT={COUNT} is no multiple of BATCH={BATCH}; give one that is.")
     folder = trained()
+    torch.set_num_threads(THREADS)
     model = api.load(folder)
     source = os.environ.get("DATA", "mnist")
     data = open_data(DataConfig(source=source, resolution=model.config.height))
@@ -169,7 +172,11 @@ def run() -> None:
         for (name, grid), steps in product(OURS, STEPS):
             call = partial(ours, name, grid, steps, COUNT)
             tried("couette", f"{name}, {grid}, {dtype}", steps, call)
-    notes: dict[str, Any] = {"floor": judge.floor.distances.frechet, "count": COUNT}
+    notes: dict[str, Any] = {
+        "threads": THREADS,
+        "floor": judge.floor.distances.frechet,
+        "count": COUNT,
+    }
     best = {}
     for who in ("couette", "diffusers"):
         good = [r for r in rows[1:] if r["who"] == who and r["Fréchet"] <= SLACK * bar["Fréchet"]]
@@ -181,10 +188,11 @@ def run() -> None:
             )
     to_default = notes.get("times as fast as the default, couette")
     theirs_best = notes.get("times as fast as the default, diffusers")
+    where = f"sampling on {'a GPU' if DEVICE == 'cuda' else 'a processor'}"
     goals = [
-        Goal("sampling: diffusers' default", to_default, 300),
+        Goal(f"{where}: diffusers' default", to_default, 300),
         Goal(
-            "sampling: diffusers' best",
+            f"{where}: diffusers' best",
             to_default / theirs_best if to_default and theirs_best else None,
             3,
         ),

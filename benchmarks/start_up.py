@@ -10,7 +10,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 
 from benchmarks.networks import scratch
 from benchmarks.timing import report
@@ -18,22 +17,32 @@ from benchmarks.timing import report
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
 
+_LAUNCH = """
+import os, sys
+quiet = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=[quiet])
+_, status, used = os.wait4(pid, 0)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def spent(command: list[str]) -> tuple[float, float]:
-    """Processor seconds, and MB of peak resident memory, of one process."""
-    with tempfile.TemporaryFile() as told:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if status:
-            told.seek(0)
-            raise RuntimeError(f"{' '.join(command)} failed: {told.read().decode()}")
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    """Processor seconds, and MB of peak resident memory, of one process.
+
+    It is begun by a small one: a process's peak begins at that of the one which began it.
+    """
+    launched = [sys.executable, "-S", "-c", _LAUNCH, *command]
+    done = subprocess.run(launched, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr}")
+    seconds, memory = map(float, done.stdout.split())
+    return seconds, memory
 
 
 def run() -> None:
     """Measure all, print the table."""
     folder = scratch()
-    # By a process of its own: a child's peak begins at its parent's.
     couette = [sys.executable, "-m", "couette"]
     spent([*couette, "train", "digits", "--out", str(folder / "run"), "--steps", "20"])
     sample = ["sample", str(folder / "run"), "--count", "1", "--out", str(folder / "one.png")]

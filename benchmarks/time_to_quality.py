@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.networks import scratch, session, steps_of
 from benchmarks.timing import Case, Goal, interleaved, report
+from couette.places import data_roots
 
 DATA = Path(os.environ.get("DATA", "mnist"))
 COUNT = os.environ.get("COUNT", "1000")
@@ -28,11 +29,14 @@ WHOLE = os.environ.get("WHOLE", "course-basic").split(",")
 LARGE = ("course-unet", "course-unet-time", "berkeley-time", "berkeley-class", "denoiser", "ddpm")
 
 
-def couette(*arguments: str) -> str:
-    """Run the command, as a user would; what it prints."""
+def couette(*arguments: str, fresh: bool = False) -> str:
+    """Run the command, as a user would; what it prints. fresh: where no probe is remembered."""
+    roots = data_roots()
+    data = next((root for root in roots if root.is_dir()), roots[0]).absolute()
+    home = {"COUETTE_CACHE": str(scratch()), "COUETTE_DATA": str(data)}
     done = subprocess.run(
         [sys.executable, "-m", "couette", *arguments],
-        env={**os.environ, "COUETTE_CACHE": str(scratch())},
+        env={**os.environ, **(home if fresh else {})},
         capture_output=True,
         text=True,
         check=False,
@@ -55,7 +59,7 @@ def run() -> None:
 
     def trained(name: str, *arguments: str) -> float:
         begun = time.perf_counter()
-        couette("train", str(DATA), "--out", str(folder / name), *arguments)
+        couette("train", str(DATA), "--out", str(folder / name), *arguments, fresh=True)
         return time.perf_counter() - begun
 
     def tried(name: str, *arguments: str) -> float:

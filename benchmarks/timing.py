@@ -55,7 +55,7 @@ def interleaved(cases: Sequence[Case], rounds: int, warm: int = 1) -> None:
 
 
 class Apart:
-    """What `build(*given)` gives, called in a process of its own, begun at once.
+    """What `build(*given)` gives, called in a process of its own, which is ready once this is made.
 
     So that others run as they would by themselves: nothing that we set of this process, such as
     threads or what becomes of freed memory, is set there.
@@ -70,6 +70,7 @@ class Apart:
         process = context.Process(target=_serve, args=(there, build, given), daemon=True)
         process.start()
         there.close()
+        self._here.recv()
 
     def __call__(self, *given: Any) -> Any:
         self._here.send(given)
@@ -78,6 +79,7 @@ class Apart:
 
 def _serve(there: Connection, build: Callable[..., Callable[..., Any]], given: Any) -> None:
     step = build(*given)
+    there.send(None)
     with suppress(EOFError):  # the benchmark has ended
         while True:
             found = step(*there.recv())

@@ -162,17 +162,17 @@ class TestReplay:
         told = {}
         for dtype in ("float32", "bfloat16"):
             made = f"{dtype}.png"
-            how = ("--count", 4, "--steps", 3, "--dtype", dtype, "--out", made)
+            how = ("--count", 4, "--steps", 3, "--device", "cpu", "--dtype", dtype, "--out", made)
             shell("sample", run, *how)
             told[dtype] = json.loads(read_text(made)["couette"])["dtype"]
-            result = shell("replay", made, "--model", run, "--out", "again.png")
+            result = shell("replay", made, "--model", run, "--device", "cpu", "--out", "again.png")
             assert result.code == 0, result
             assert np.array_equal(pixels(made), pixels("again.png"))
         assert told == {"float32": "float32", "bfloat16": "bfloat16"}
         assert not np.array_equal(pixels("float32.png"), pixels("bfloat16.png"))
-        shell("sample", run, "--count", 4, "--steps", 3, "--out", "plain.png")
+        shell("sample", run, "--count", 4, "--steps", 3, "--device", "cpu", "--out", "plain.png")
         assert np.array_equal(pixels("float32.png"), pixels("plain.png"))
-        assert "dtype" not in json.loads(read_text("plain.png")["couette"])
+        assert json.loads(read_text("plain.png")["couette"])["dtype"] == "float32"
         assert "dtype" in shell.refused("sample", run, "--dtype", "float16")
 
     def test_one_of_many(self, shell: Shell, run: Path) -> None:

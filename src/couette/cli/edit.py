@@ -120,7 +120,7 @@ def carry(
         edits = edits_of(scene, spec)
         again = _again(spec, scene, pictures)
         weights = weights_of(model, found.weights)
-        told = Drawing(held, scene.sampling, found.seed, *weights, edit=again, dtype=found.dtype)
+        told = Drawing(held, scene.sampling, found.seed, *weights, edit=again)
         asked = edits[0].asked
         path = placed(told, asked, model, found.out, found.format, found.metadata)
         if found.format == "gif":

@@ -48,7 +48,6 @@ class Drawing:
         usual: which of them are drawn with where nothing is asked.
         enlarged: the hash of the model that enlarged the pictures, where one did.
         edit: what else makes the pictures again, where they are edits.
-        dtype: the arithmetic that was asked for.
     """
 
     model: Model
@@ -58,7 +57,6 @@ class Drawing:
     usual: str | None
     enlarged: str | None = None
     edit: Mapping[str, Any] | None = None
-    dtype: str = "auto"
 
     def text(self, asked: Sequence[Ask], first: int = 0) -> Text:
         """The metadata of a picture or a sheet: the web UIs' line, and ours as JSON.
@@ -95,9 +93,9 @@ class Drawing:
             "recipe": config.recipe,
             "step": config.step,
             "weights": self.weights,
+            "dtype": self.model.denoiser.runtime.dtype,
             "model": self._digest,
             **({"enlarged": self.enlarged} if self.enlarged else {}),
-            **({"dtype": self.dtype} if self.dtype != "auto" else {}),
             **({"edit": dict(self.edit)} if self.edit else {}),
         }
         return {"parameters": line, "couette": json.dumps(own, ensure_ascii=False)}

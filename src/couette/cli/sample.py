@@ -83,7 +83,7 @@ def sample(
             pictures; 1 shares nothing.
         enlarge: a model that was trained to enlarge what this one draws, such as DeepFloyd IF's
             second stage.
-        seed: picture i of a seed is the same at any batch size.
+        seed: picture i of a seed is the same at any batch size, but for rounding.
         batch: how many are drawn at once.
         out: a file (grid, npz, gif) or a folder (png); in the run's folder when not given.
         format: one sheet, a file each, an array, or the reverse process in motion.
@@ -116,7 +116,7 @@ def sample(
         asked = generate.ask(held, count, label, sampling, prompt, toward, weight)
         second = None if enlarge is None else api.load(enlarge, device=device, dtype=dtype)
         enlarged = None if second is None else digest_of(second.network)
-        drawing = Drawing(held, sampling, seed, *weights_of(model, weights), enlarged, dtype=dtype)
+        drawing = Drawing(held, sampling, seed, *weights_of(model, weights), enlarged)
         paths = written(drawing, asked, model, out, format, batch, metadata, second=second)
     report(paths, count, seed, sampling, time.monotonic() - begun, notes, as_json)
     return 0

@@ -62,19 +62,20 @@ class Runtime:
     graph: bool = False
 
     def apply(self) -> None:
-        """Set the process-wide parts: threads, and what else the device asks for."""
+        """Set the process-wide parts: threads, on CUDA TF32, and what a device always asks for."""
         torch.set_num_threads(self.threads)
+        if self.device == "cuda":
+            torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         self._ready()
 
     def _ready(self) -> None:
-        """Set what becomes of freed memory, and on CUDA TF32 and attention's kernels."""
+        """Set what any network on the device needs of the process."""
         if self.device == "cpu":
             keep_freed()
         if self.device == "cuda":
             # cuDNN's backward pass of masked attention gives NaN where logits fall below -88:
             # https://github.com/pytorch/pytorch/issues/196678.
             torch.backends.cuda.enable_cudnn_sdp(False)
-            torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
 
     @property
     def memory_format(self) -> torch.memory_format:

@@ -173,7 +173,7 @@ class DiffusionObjective(Objective):
         if self.importance is not None and self.uncertainty is not None:
             raise ConfigError(
                 "The weighting 'uncertainty' makes all losses alike, so diffusion.importance has "
-                "nothing to go by; leave one of them out."
+                "nothing to go by; leave that out, or give --diffusion.weighting uniform."
             )
         end = schedule.level(torch.ones((), dtype=torch.float64))
         if entries(schedule) and singular(self.denoiser.parameterization(end)):
