@@ -223,7 +223,11 @@ class Batch(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """One loss per sample, (B,), and detached figures of the same length to log."""
+    """One loss per sample, (B,), and detached figures of the same length to log.
+
+    A figure "loss" is told in the loss's place, where that has terms that say nothing of how well a
+    model does.
+    """
 
     loss: Tensor
     logs: Mapping[str, Tensor]

@@ -105,13 +105,15 @@ class DiffusionObjective(Objective):
         output, mix = self.denoiser.raw(x, t, level, scalings, cond)
         error = self.loss(output, target(scalings, level, x0, eps))
         loss = expand(self.weighting(level, scalings), error) * error
+        logs = {"log_snr": log_snr(level), "error": error.detach()}
         if self.uncertainty is not None:
+            logs["loss"] = loss.detach()
             loss = self.uncertainty.normalized(loss, level)
         if mix is not None:
             # The bound teaches the variance alone: the mean has its own loss.
             predicted = Prediction(restored(scalings, x, output.detach()), mix=mix)
             loss = loss + self.bound * bound_term(schedule, x0, t, predicted)
-        return Losses(loss, {"log_snr": log_snr(level), "error": error.detach()})
+        return Losses(loss, logs)
 
     def _quantiles(self, batch: Batch) -> Tensor:
         """u in (0, 1), (B,) float64; with strata, consecutive samples take one each."""

@@ -26,9 +26,9 @@ class Progress:
     """One step, after the optimizer, the average and the counter have moved.
 
     step: from 1. total: planned steps, None while not known. epoch: passes over the data.
-    loss: mean over the batch. logs: (B,) figures of the objective. norm: of the gradient, before
-    clipping. applied: False where the update was refused because it was not finite. samples: (B,)
-    the indices of this rank's part of the batch.
+    loss: mean over the batch, as the objective tells it (`Losses`). logs: (B,) figures of the
+    objective. norm: of the gradient, before clipping. applied: False where the update was refused
+    because it was not finite. samples: (B,) the indices of this rank's part of the batch.
 
     Loss, norm and applied are 0-d tensors, on the device: to read one is to wait for the step, so
     that is left to whoever wants to know.
@@ -119,10 +119,10 @@ class Trainer:
         logs: dict[str, Tensor] = {}
         for phase, optimizer in self.optimizers.items():
             losses = self._gradients(batch, phase)
-            here = losses.loss.mean()
-            loss = loss + here
+            loss = loss + losses.logs.get("loss", losses.loss).mean()
             logs |= losses.logs
-            norm, moved = optimizer.step(lr / self.config.lr, here.isfinite())
+            sound = losses.loss.mean().isfinite()
+            norm, moved = optimizer.step(lr / self.config.lr, sound)
             applied = applied & moved
             self.objective.zero_grad(set_to_none=True)
         for buffer, value in zip(self.objective.buffers(), before, strict=True):
