@@ -283,9 +283,10 @@ class TestReplay:
         text = read_text("a.png")
         for told, said in (
             ("{", "damaged"),
-            ("[1]", "what is written in"),
+            ("digits, step 3", "does not say how it was made"),
+            ("[1]", "does not say how it was made"),
             ('{"seed": "x"}', "what is written in"),
-            ("[" * 9999, "damaged"),
+            ('{"seed": ' + "[" * 9999, "damaged"),
         ):
             from PIL import PngImagePlugin
 

@@ -124,10 +124,10 @@ def _told(path: Path) -> tuple[Told, int | None]:
         DataError: no PNG, or nothing of Couette's in it.
     """
     text = read_text(path)
-    if "couette" not in text:
+    if not text.get("couette", "").startswith("{"):  # previews and figures only name themselves
         raise DataError(
-            f"{path} does not say how it was made; only PNGs that Couette wrote with their "
-            "metadata can be drawn again."
+            f"{path} does not say how it was made; only pictures that `couette sample` and "
+            "`couette edit` wrote with their metadata can be drawn again."
         )
     try:
         fields = json.loads(text["couette"])

@@ -21,6 +21,10 @@ AT_ONCE = 2**20
 """Pairs whose weights a processor works out at once, so that they stay in its cache."""
 
 
+Tap = Callable[[Tensor], Tensor]
+"""What attention's weights go through on their way."""
+
+
 class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of each position, (B, C, H, W): one fused, contiguous pass.
 
@@ -51,6 +55,7 @@ class GroupNorm(nn.GroupNorm):
         with torch.autocast(x.device.type, enabled=False):
             rows = x.permute(0, 2, 3, 1).flatten(1, 2)
             settings = self.weight, self.bias, self.num_groups, self.eps
+            # torch's stubs leave `apply` untyped.
             y: Tensor = _GroupNorm.apply(rows, *settings)  # type: ignore[no-untyped-call]
         batch, _, height, width = x.shape
         return y.reshape(batch, height, width, self.num_channels).permute(0, 3, 1, 2)
@@ -150,7 +155,7 @@ def attend(
     k: Tensor,
     v: Tensor,
     mask: Tensor | None = None,
-    tap: Callable[[Tensor], Tensor] | None = None,
+    tap: Tap | None = None,
 ) -> Tensor:
     """softmax(q·kᵀ/√d)·v, all (B, heads, tokens, d).
 
@@ -176,12 +181,9 @@ def attend(
 
 
 def _attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None = None,
-    tap: Callable[[Tensor], Tensor] | None = None,
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, tap: Tap | None = None
 ) -> Tensor:
+    """All at once, with a weight for every pair in memory."""
     scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
